@@ -1,0 +1,135 @@
+"""Amounts: what an image costs, and how we know it. Unknown is unknown, never zero."""
+
+import re
+import tomllib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
+from datetime import date
+from decimal import Decimal
+from typing import Any, Literal
+
+from anykontext.model.words import near
+
+Basis = Literal["reported", "listed", "unknown"]
+_AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What was or will be paid.
+
+    Attributes:
+        amount: The sum in `currency`, or None when it is not known.
+        currency: An ISO 4217 code; every provider so far bills in USD or in credits of a fixed USD value.
+        basis: `reported` by the provider for this very task, `listed` in a price table, or `unknown`.
+    """
+
+    amount: Decimal | None = None
+    currency: str = "USD"
+    basis: Basis = "unknown"
+
+    def __add__(self, other: "Cost") -> "Cost":
+        """The sum of two costs: unknown when either is, and only as sure as the less sure of the two."""
+        if self.amount is None or other.amount is None or self.currency != other.currency:
+            return Cost(None, self.currency)
+        bases: tuple[Basis, Basis] = (self.basis, other.basis)
+        return Cost(self.amount + other.amount, self.currency, "listed" if "listed" in bases else self.basis)
+
+    def times(self, count: int) -> "Cost":
+        """The cost of `count` such images."""
+        return self if self.amount is None else Cost(self.amount * count, self.currency, self.basis)
+
+    def to_json(self) -> dict[str, str | None]:
+        """The JSON form: the amount as a string, so that no digit is lost."""
+        amount = None if self.amount is None else str(self.amount)
+        return {"amount": amount, "currency": self.currency, "basis": self.basis}
+
+    def __str__(self) -> str:
+        return "an unknown price" if self.amount is None else f"{self.amount} {self.currency} ({self.basis})"
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """One line of an adapter's price list.
+
+    Attributes:
+        amount: What one `unit` costs, in `currency`.
+        unit: What is counted: an `image`.
+        currency: An ISO 4217 code.
+        source: Where the amount was found.
+        date: When it was found there.
+        evidence: Why it is believed: `recorded`, `documented`, `code` or `inferred`, or a quirk id of the adapter.
+    """
+
+    amount: Decimal
+    unit: str
+    currency: str
+    source: str
+    date: date
+    evidence: str
+
+
+NOTHING = Cost(Decimal(0), "USD", "reported")
+
+
+def usd(value: object) -> Decimal:
+    """A sum of money in USD: from a text such as "0.04", or from a number.
+
+    >>> usd("0.04")
+    Decimal('0.04')
+
+    Raises:
+        ValueError: It is no such sum, or a negative one. The message does not repeat it.
+    """
+    if isinstance(value, Mapping):
+        # `flux-1.1-pro = "0.04"` is a table `flux-1` with a key `1-pro` to TOML.
+        raise ValueError("an amount is needed, not a table; a model with a dot in its name is written in quotes")
+    text = str(value).strip() if isinstance(value, str | int | float | Decimal) and not isinstance(value, bool) else ""
+    if text.startswith("-"):
+        raise ValueError("an amount must not be negative")
+    if not _AMOUNT.fullmatch(text):
+        raise ValueError('an amount in USD is needed, such as "0.04"')
+    return Decimal(text)
+
+
+def price_list(text: str, models: Collection[str]) -> dict[str, Price]:
+    """Read an adapter's `prices.toml`: one table for each canonical model, or for `model/edit` and `model/generate`.
+
+    All six keys are needed:
+
+        ["flux-kontext-pro"]
+        amount   = "0.04"          # a text, so that no digit is lost
+        unit     = "image"         # the only unit so far
+        currency = "USD"           # the only currency so far
+        source   = "the vendor's pricing page"
+        date     = "2026-11-20"    # when it was found there
+        evidence = "documented"    # recorded, documented, code or inferred, or a quirk id of the adapter
+
+    Raises:
+        ValueError: The text does not have this format, or a model is none of `models`.
+    """
+    found = {}
+    for name, table in tomllib.loads(text).items():
+        model, _, mode = name.partition("/")
+        if model not in models or (mode or "edit") not in {"edit", "generate"}:
+            raise ValueError(f"unknown model {name!r}; {near(model, models)}")
+        try:
+            found[name] = _price(table)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return found
+
+
+def _price(table: Any) -> Price:
+    if not isinstance(table, Mapping):
+        raise ValueError("a table is needed")
+    known = [field.name for field in fields(Price)]
+    for key in table.keys() - known:
+        raise ValueError(f"unknown key {key!r}; {near(key, known)}")
+    for key in known:
+        if not isinstance(table.get(key), str) or not table[key]:
+            raise ValueError(f"{key}: a text is needed")
+    for key, only in (("unit", "image"), ("currency", "USD")):
+        if table[key] != only:
+            raise ValueError(f"{key}: {only!r} is the only one so far, not {table[key]!r}")
+    return Price(**{**table, "amount": usd(table["amount"]), "date": date.fromisoformat(table["date"])})

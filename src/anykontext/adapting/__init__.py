@@ -1,0 +1,71 @@
+"""What the author of an adapter imports, and nothing else."""
+
+from anykontext.adapting.adapter import Adapter, Cancels, Checks, Effective
+from anykontext.adapting.facts import (
+    Choices,
+    Facts,
+    InputLimits,
+    ModeFacts,
+    ModelFacts,
+    Numbers,
+    Ratios,
+    Rejection,
+    Sizes,
+    Spec,
+    Toggle,
+)
+from anykontext.adapting.hookspecs import hookimpl
+from anykontext.adapting.states import (
+    Balance,
+    Cancelling,
+    Failed,
+    Fetch,
+    Output,
+    Refused,
+    Running,
+    State,
+    Succeeded,
+)
+from anykontext.adapting.wire import Base64, Body, Call, Purpose, Reply, get, json_body, post
+from anykontext.model.errors import Kind
+from anykontext.model.image import InputImage
+from anykontext.model.job import Task
+
+__all__ = [
+    "Adapter",
+    "Balance",
+    "Base64",
+    "Body",
+    "Call",
+    "Cancelling",
+    "Cancels",
+    "Checks",
+    "Choices",
+    "Effective",
+    "Facts",
+    "Failed",
+    "Fetch",
+    "InputImage",
+    "InputLimits",
+    "Kind",
+    "ModeFacts",
+    "ModelFacts",
+    "Numbers",
+    "Output",
+    "Purpose",
+    "Ratios",
+    "Refused",
+    "Rejection",
+    "Reply",
+    "Running",
+    "Sizes",
+    "Spec",
+    "State",
+    "Succeeded",
+    "Task",
+    "Toggle",
+    "get",
+    "hookimpl",
+    "json_body",
+    "post",
+]

@@ -1,0 +1,209 @@
+"""What a flow asks of its driver, and what it is told. A flow is a generator: it yields effects and is sent `Told`s.
+
+Flows touch nothing; drivers decide nothing.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from anykontext.adapting import Call, InputImage, Reply, Task
+from anykontext.engine.provider import Candidate, Provider
+from anykontext.engine.signing import Address
+from anykontext.model.events import Event
+from anykontext.model.job import JobState
+from anykontext.model.result import ResultImage
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Make one HTTP exchange; told a `Reply` or `Lost`.
+
+    Attributes:
+        call: What to send.
+        provider: Whose key and connections to use.
+        address: Where it goes, and whether signed and guarded.
+        within_s: How long the whole exchange may take, in seconds.
+        grace_s: How long it is still waited for after Ctrl-C or a cancellation, in seconds: a submit is not let go.
+    """
+
+    call: Call
+    provider: Provider
+    address: Address
+    within_s: float
+    grace_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Put one input image where the provider can fetch it; told a URL or `Lost`."""
+
+    image: InputImage
+    provider: Provider
+    within_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """Fetch a finished image into the spool, without a key; told a `ResultImage` or `NotDownloaded`.
+
+    Attributes:
+        url: Where it lies, byte for byte as the provider gave it; None when `base64` holds it.
+        base64: The image as text, as it came inside a reply.
+        provider: Whose delivery hosts and base URL the guard knows.
+        expires_at: When the link ends.
+        within_s: How long it may take, in seconds.
+    """
+
+    url: str | None
+    provider: Provider
+    within_s: float
+    expires_at: datetime | None = None
+    base64: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Wait; told None."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line for the ledger.
+
+    Attributes:
+        job_id: Our id of the job.
+        candidate: `provider/model` of the attempt.
+        what: `intent` before the first byte of a submit, `accepted` with a task, or `ended` with a state.
+        task: The task that was accepted.
+        state: How the attempt ended.
+        maybe_charged: Whether money may have been spent on it.
+    """
+
+    job_id: str
+    candidate: str
+    what: str
+    task: Task | None = None
+    state: JobState | None = None
+    maybe_charged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Write an entry durably before going on; told None."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Tell the caller's `on_event`; told None."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Wait for a free place at a candidate; told whether there was one within the time.
+
+    The place is given back by `Release`, and by the driver when the flow ends in any way.
+    """
+
+    candidate: Candidate
+    places: int
+    within_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give the places of a candidate back; told None."""
+
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Run flows at the same time; told the list of their results, in their order, when all have ended."""
+
+    flows: tuple["Flow[Any]", ...]
+
+
+Effect = Send | Upload | Download | Sleep | Persist | Emit | Admit | Release | All
+
+
+class Loss(StrEnum):
+    """How an exchange was lost, by what the provider may have seen of it."""
+
+    NOT_CONNECTED = "not_connected"  # name, address, connect: no byte left (F1, F2)
+    CERTIFICATE = "certificate"  # TLS: no byte of the request left (F3)
+    NO_CONNECTION_FREE = "no_connection_free"  # our own pool (F4)
+    AFTER_SENDING = "after_sending"  # anything later: write, reset, time-out, torn reply (F5, F6, F7)
+    FORBIDDEN = "forbidden"  # the guard refused the address: nothing was sent
+    INTERRUPTED = "interrupted"  # Ctrl-C or a cancellation came before it was sent
+    TOO_LARGE = "too_large"  # the reply went past its cap (F39)
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """An exchange without a reply.
+
+    Attributes:
+        loss: What the provider may have seen.
+        message: What went wrong, without key or URL query.
+    """
+
+    loss: Loss
+    message: str
+
+
+class Fault(StrEnum):
+    """Why a download gave no image."""
+
+    GONE = "gone"  # 403, 404, 410: the link has expired, ask for a new one (F31)
+    LOST = "lost"  # the connection, a 5xx, a short body: try again (F29, F30, F32)
+    FORBIDDEN = "forbidden"  # the guard refused the address
+    BAD = "bad"  # it came whole, and is no image, too large, or a bomb (F33 to F37)
+    DISK = "disk"  # it could not be written here (F57)
+
+
+@dataclass(frozen=True, slots=True)
+class NotDownloaded:
+    """A download that gave no image.
+
+    Attributes:
+        fault: Why.
+        message: In words, without the URL's query.
+        http_status: Where there was a reply.
+    """
+
+    fault: Fault
+    message: str
+    http_status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a driver sends into a flow.
+
+    Attributes:
+        value: The outcome of the effect.
+        mono: Seconds on a clock that only goes forward.
+        wall: The time of day, in UTC.
+        jitter: A random fraction of 0 to 1.
+    """
+
+    value: Any
+    mono: float
+    wall: datetime
+    jitter: float
+
+
+T = TypeVar("T")
+Flow = Generator[Effect, Told, T]
+
+Heard = Reply | Lost
+Fetched = ResultImage | NotDownloaded

@@ -1,0 +1,105 @@
+"""How an attempt ends when it does not end well, and how that becomes the error that the caller sees."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from anykontext.adapting import Failed, Kind, Refused, State
+from anykontext.engine.effects import Heard, Lost
+from anykontext.engine.money_table import Charged, Row, reply_of
+from anykontext.engine.pace import retry_after
+from anykontext.engine.provider import Candidate
+from anykontext.engine.redact import excerpt
+from anykontext.model.errors import ERROR_OF_KIND, Moderated, ProviderError, Stage
+from anykontext.model.job import JobHandle, JobState
+
+MESSAGE = 600  # characters that an error shows of a provider's own words
+STATE_OF_KIND = {
+    Kind.MODERATED: JobState.MODERATED,
+    Kind.CANCELLED: JobState.CANCELLED,
+    Kind.RESULT_EXPIRED: JobState.EXPIRED,
+    Kind.OUTCOME_UNKNOWN: JobState.UNKNOWN,
+    Kind.DEADLINE_EXCEEDED: JobState.RUNNING,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An attempt, or one task of it, that gave no image.
+
+    Attributes:
+        kind: The canonical word.
+        message: What happened.
+        maybe_charged: Whether money may have been spent on it.
+        http_status: Of the reply that told so.
+        raw: That reply, shortened and cleaned.
+        retry_after: Seconds that the provider asked for.
+        stage: For moderation.
+        reasons: For moderation.
+        advice: What to do, where it is more than the kind's own advice.
+    """
+
+    kind: Kind
+    message: str
+    maybe_charged: bool
+    http_status: int | None = None
+    raw: str | None = None
+    retry_after: float | None = None
+    stage: Stage = "unknown"
+    reasons: tuple[str, ...] = ()
+    advice: str | None = None
+
+    @property
+    def state(self) -> JobState:
+        """The state of the job that it leaves behind."""
+        return STATE_OF_KIND.get(self.kind, JobState.FAILED)
+
+    def error(self, candidate: Candidate, job_id: str, handle: JobHandle | None) -> ProviderError:
+        """The error of its kind."""
+        more: dict[str, Any] = {"stage": self.stage, "reasons": self.reasons} if self.kind is Kind.MODERATED else {}
+        cls = ERROR_OF_KIND[self.kind]
+        assert self.kind is not Kind.MODERATED or issubclass(cls, Moderated)
+        return cls(
+            self.message,
+            provider=candidate.provider.name,
+            model=candidate.model,
+            http_status=self.http_status,
+            raw=self.raw,
+            retry_after=self.retry_after,
+            handle=handle,
+            job_id=job_id,
+            maybe_charged=self.maybe_charged,
+            advice=self.advice,
+            **more,
+        )
+
+
+def ended_by(row: Row, heard: Heard, state: State | None) -> Ended:
+    """The end that a row of the money table names, with what was heard."""
+    reply = reply_of(heard)
+    told = state if isinstance(state, Failed | Refused) else None
+    if isinstance(heard, Lost):
+        message = f"{row.happened}: {heard.message}"
+    elif row.kind is None or row.charged is Charged.NO or row.kind is Kind.JOB_NOT_FOUND:
+        message = told.message if told else str(row.happened)
+    else:
+        message = f"{row.happened} (HTTP {heard.status}): {told.message if told else ''}".rstrip(": ")
+    message = excerpt(message.encode("utf-8", "replace"))[:MESSAGE]
+    charged = row.charged is Charged.MAYBE
+    if row.charged is Charged.AS_SAID:
+        charged = isinstance(state, Failed) and state.maybe_charged
+    return Ended(
+        kind=row.kind or (told.kind if told else Kind.PROTOCOL_ERROR),
+        message=message,
+        maybe_charged=charged,
+        http_status=reply.status if reply else None,
+        raw=excerpt(reply.body) if reply else None,
+        retry_after=retry_after(heard),
+        stage=told.stage if told else "unknown",
+        reasons=told.reasons if told else (),
+    )
+
+
+def gravest(ends: Sequence[Ended]) -> Ended:
+    """The end that speaks for several tasks: one that may have been charged before one that surely was not."""
+    return next((end for end in ends if end.maybe_charged), ends[0])

@@ -1,0 +1,217 @@
+"""A job is a flow of flows: candidates are tried one after the other, by the rules of money and of the caller."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from anykontext.adapting import State, Succeeded, Task
+from anykontext.engine.effects import All, Entry, Flow, Persist, Release
+from anykontext.engine.ends import Ended, gravest
+from anykontext.engine.follow import Made, follow_task
+from anykontext.engine.policy import Policy
+from anykontext.engine.provider import Candidate
+from anykontext.engine.redact import without_signatures
+from anykontext.engine.submit import Accepted, Step, submit_attempt, task_of
+from anykontext.engine.watch import Watch
+from anykontext.model.errors import AllCandidatesFailed, ProviderError
+from anykontext.model.events import FailingOver, Finished
+from anykontext.model.job import JobHandle, JobState
+from anykontext.model.money import NOTHING, Cost
+from anykontext.model.result import Attempt, ImageResult, ResultImage, Timings
+
+
+@dataclass(slots=True)
+class Trail:
+    """What was tried so far: really sent, not planned."""
+
+    attempts: list[Attempt] = field(default_factory=list)
+    errors: list[ProviderError] = field(default_factory=list)
+    at_risk: Cost = NOTHING
+
+    def add(self, watch: Watch, step: Step, end: Ended, handle: JobHandle | None, began_s: float) -> None:
+        """Record an attempt that ended without an image."""
+        candidate = step.candidate
+        error = end.error(candidate, watch.job_id, handle)
+        seconds = watch.seconds - began_s
+        self.errors.append(error)
+        self.attempts.append(
+            Attempt(candidate.provider.name, candidate.model, end.kind, end.maybe_charged, seconds, end.message)
+        )
+        if end.maybe_charged:
+            self.at_risk += step.price
+
+    def error(self, *, all_passed_over: bool) -> ProviderError:
+        """What the caller is told: the error that stopped the route, or that every candidate failed."""
+        last = self.errors[-1]
+        maybe_charged = any(attempt.maybe_charged for attempt in self.attempts)
+        if all_passed_over and len(self.errors) > 1:
+            tried = "; ".join(f"{a.provider}/{a.model}: {a.outcome}" for a in self.attempts)
+            last = AllCandidatesFailed(
+                f"every candidate failed ({tried}); the last one said: {last.message}",
+                errors=self.errors,
+                provider=last.provider,
+                model=last.model,
+                http_status=last.http_status,
+                raw=last.raw,
+                retry_after=last.retry_after,
+                handle=last.handle,
+                job_id=last.job_id,
+                advice=last.advice,
+            )
+        last.maybe_charged = maybe_charged
+        last.attempts = tuple(self.attempts)
+        last.errors = tuple(self.errors)
+        return last
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A job that a provider has accepted: what `follow_job` goes on with.
+
+    Attributes:
+        accepted: The attempt that was accepted.
+        trail: What was tried before it.
+        index: Its place in the plan.
+        began_s: When the attempt began, in seconds from the start of the job.
+    """
+
+    accepted: Accepted
+    trail: Trail
+    index: int
+    began_s: float
+
+
+def start_job(
+    watch: Watch, steps: Sequence[Step], policy: Policy, trail: Trail | None = None, first: int = 0
+) -> Flow[Started | ProviderError]:
+    """Submit until a candidate accepts, from `steps[first]` on."""
+    trail = trail or Trail()
+    for index in range(first, len(steps)):
+        step, began_s = steps[index], watch.seconds
+        is_last = index + 1 == len(steps)
+        outcome = yield from submit_attempt(watch, step, policy, is_last=is_last)
+        if isinstance(outcome, Accepted):
+            return Started(outcome, trail, index, began_s)
+        watch.see((yield Release(step.candidate)))
+        trail.add(watch, step, outcome, None, began_s)
+        goes_on = policy.goes_on_after(outcome.kind, maybe_charged=outcome.maybe_charged)
+        if is_last or not goes_on or watch.left_s <= 0:
+            return (yield from _give_up(watch, trail, outcome, all_passed_over=goes_on))
+        yield from _go_on(watch, outcome)
+    raise AssertionError("a plan has at least one step")
+
+
+def run_job(watch: Watch, steps: Sequence[Step], policy: Policy) -> Flow[ImageResult | ProviderError]:
+    """The whole job: submit, follow, fetch; and the next candidate where the policy says so."""
+    started = yield from start_job(watch, steps, policy)
+    while isinstance(started, Started):
+        outcome = yield from follow_job(watch, started)
+        if isinstance(outcome, ImageResult):
+            return outcome
+        goes_on = policy.goes_on_after(outcome.kind, maybe_charged=outcome.maybe_charged)
+        if started.index + 1 == len(steps) or not goes_on or watch.left_s <= 0:
+            return (yield from _give_up(watch, started.trail, outcome, all_passed_over=goes_on))
+        yield from _go_on(watch, outcome)
+        started = yield from start_job(watch, steps, policy, started.trail, started.index + 1)
+    return started
+
+
+def wait_for(watch: Watch, started: Started) -> Flow[ImageResult | ProviderError]:
+    """Follow one accepted attempt to its end; no other candidate is tried."""
+    outcome = yield from follow_job(watch, started)
+    if isinstance(outcome, ImageResult):
+        return outcome
+    return (yield from _give_up(watch, started.trail, outcome, all_passed_over=False))
+
+
+def resumed(candidate: Candidate, handle: JobHandle) -> Started:
+    """A job that goes on from its handle, in this process or another."""
+    step = Step(candidate, (), handle.adjustments, candidate.price(handle.mode).times(len(handle.tasks)))
+    return Started(Accepted(step, handle, (), (), 0.0), Trail(), 0, 0.0)
+
+
+def follow_job(watch: Watch, started: Started) -> Flow[ImageResult | Ended]:
+    """Follow every task of an accepted attempt, and put the result together; what was made is kept beside errors."""
+    accepted = started.accepted
+    candidate = watch.candidate = accepted.step.candidate
+    tasks = accepted.handle.tasks if accepted.handle else ()
+    pairs: list[tuple[Task | None, State | None]] = [(task_of(state), state) for state in accepted.states]
+    pairs = pairs or [(task, None) for task in tasks]
+    if len(pairs) == 1:
+        outcomes = [(yield from follow_task(watch, *pairs[0]))]
+    else:
+        outcomes = watch.see((yield All(tuple(follow_task(watch.fork(), task, state) for task, state in pairs))))
+    watch.see((yield Release(candidate)))
+    made = [one for one in outcomes if isinstance(one, Made)]
+    ends = [*(one for one in outcomes if isinstance(one, Ended)), *accepted.refused]
+    ends += [end for one in made for end in one.ends]
+    if not made:
+        end = gravest(ends)
+        started.trail.add(watch, accepted.step, end, accepted.handle, started.began_s)
+        state = end.state
+    else:
+        state = JobState.SUCCEEDED
+    charged = bool(made) or any(end.maybe_charged for end in ends)
+    watch.see((yield Persist(Entry(watch.job_id, candidate.name, "ended", None, state, charged))))
+    if not made:
+        return end
+    result = _result(watch, started, made, ends)
+    watch.see((yield watch.emit(Finished, state=JobState.SUCCEEDED, maybe_charged=True)))
+    return result
+
+
+def _result(watch: Watch, started: Started, made: Sequence[Made], ends: Sequence[Ended]) -> ImageResult:
+    accepted, trail = started.accepted, started.trail
+    candidate, handle = accepted.step.candidate, accepted.handle
+    first = made[0].succeeded
+    images: tuple[ResultImage, ...] = tuple(image for one in made for image in one.images)
+    mode = handle.mode if handle else accepted.step.orders[0].mode
+    costs = [_cost(candidate, one, mode) for one in made]
+    cost = sum(costs[1:], start=costs[0])
+    lost = candidate.price(mode).times(sum(end.maybe_charged for end in ends))
+    spent = cost + lost if any(end.maybe_charged for end in ends) else cost
+    spent = trail.at_risk + spent if any(attempt.maybe_charged for attempt in trail.attempts) else spent
+    seconds = watch.seconds - started.began_s
+    trail.attempts.append(
+        Attempt(candidate.provider.name, candidate.model, "succeeded", maybe_charged=True, seconds=seconds)
+    )
+    return ImageResult(
+        images=images,
+        provider=candidate.provider.name,
+        adapter=candidate.provider.adapter.facts.name,
+        model=candidate.model,
+        mode=mode,
+        seed=first.seed,
+        prompt=first.prompt,
+        cost=cost,
+        spent=spent,
+        adjustments=accepted.step.adjustments,
+        attempts=tuple(trail.attempts),
+        errors=tuple(end.error(candidate, watch.job_id, handle) for end in ends),
+        job=handle,
+        job_id=watch.job_id,
+        timings=Timings(accepted.at_s if handle else None, max(one.ready_s for one in made), watch.seconds),
+        raw={_name(one.succeeded): without_signatures(one.succeeded.raw) for one in made},
+    )
+
+
+def _name(done: Succeeded) -> str:
+    return done.task.id if done.task else ""
+
+
+def _cost(candidate: Candidate, made: Made, mode: str) -> Cost:
+    reported = made.succeeded.cost_usd
+    if reported is not None:
+        return Cost(reported.quantize(Decimal("0.000001")).normalize() + 0, "USD", "reported")
+    return candidate.price(mode).times(len(made.images))
+
+
+def _go_on(watch: Watch, end: Ended) -> Flow[None]:
+    event = watch.emit(FailingOver, kind=end.kind, reason=end.message, maybe_charged=end.maybe_charged)
+    watch.see((yield event))
+
+
+def _give_up(watch: Watch, trail: Trail, end: Ended, *, all_passed_over: bool) -> Flow[ProviderError]:
+    error = trail.error(all_passed_over=all_passed_over)
+    watch.see((yield watch.emit(Finished, state=end.state, maybe_charged=error.maybe_charged)))
+    return error

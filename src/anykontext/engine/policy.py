@@ -1,0 +1,39 @@
+"""What the caller decided about going on: as plain data, from the config, the route and the call."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from anykontext.model.errors import Kind
+
+GoOn = Literal["raise", "continue"]
+
+FAILOVER_ON = frozenset({Kind.UNAVAILABLE, Kind.RATE_LIMITED, Kind.OUT_OF_CREDIT, Kind.GENERATION_FAILED})
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The caller's choices.
+
+    Attributes:
+        strict: Refuse a candidate rather than adjust what the caller set.
+        failover_on: The kinds after which the next candidate is tried.
+        on_maybe_charged: Whether to go on after something that may have been paid.
+        on_moderated: Whether to offer a refused prompt to the next candidate.
+        submit_grace_s: Seconds that a submit in flight is waited for after a deadline or Ctrl-C.
+    """
+
+    strict: bool = False
+    failover_on: frozenset[Kind] = FAILOVER_ON
+    on_maybe_charged: GoOn = "raise"
+    on_moderated: GoOn = "raise"
+    submit_grace_s: float = 30.0
+
+    def goes_on_after(self, kind: Kind, *, maybe_charged: bool) -> bool:
+        """Whether the next candidate may be tried."""
+        if maybe_charged and self.on_maybe_charged == "raise":
+            return False
+        if kind is Kind.MODERATED:
+            return self.on_moderated == "continue"
+        if kind in {Kind.OUTCOME_UNKNOWN, Kind.DEADLINE_EXCEEDED}:
+            return self.on_maybe_charged == "continue"
+        return kind in self.failover_on

@@ -1,0 +1,74 @@
+"""A provider as configured, and a candidate: that provider with one model."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from pydantic import SecretStr
+
+from anykontext.adapting import Adapter, InputImage
+from anykontext.adapting.facts import ModelFacts
+from anykontext.model.frozen import Frozen
+from anykontext.model.money import Cost
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A service as configured.
+
+    Attributes:
+        name: Its name in the config, such as `bfl` or `bfl-eu`.
+        adapter: The adapter that speaks with it.
+        origins: Origin name -> base URL without a slash at its end; a path prefix is kept.
+        key: Called by the driver when a key is needed; raises `MissingKey` where there is none.
+        allow_http: Whether the key may go over http beyond loopback.
+        poll_interval_s: Seconds between polls; None for the adapter's.
+        max_in_flight: How many tasks may run at once; None for the adapter's limit.
+        upload: Puts an image where the provider can fetch it, with the key, and returns the URL; None without uploads.
+        listed: Price of one image by canonical model, and by `model/mode` where the modes differ.
+    """
+
+    name: str
+    adapter: Adapter
+    origins: Mapping[str, str]
+    key: Callable[[], SecretStr] = field(repr=False)
+    allow_http: bool = False
+    poll_interval_s: float | None = None
+    max_in_flight: int | None = None
+    upload: Callable[[InputImage, SecretStr], str] | None = field(default=None, repr=False)
+    listed: Mapping[str, Decimal] = field(default_factory=Frozen)
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds between polls."""
+        return self.adapter.facts.poll_interval_s if self.poll_interval_s is None else self.poll_interval_s
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A provider and a canonical model that it hosts."""
+
+    provider: Provider
+    model: str
+
+    @property
+    def name(self) -> str:
+        """`provider/model`."""
+        return f"{self.provider.name}/{self.model}"
+
+    @property
+    def facts(self) -> ModelFacts:
+        """The model's facts at this provider."""
+        return self.provider.adapter.facts.models[self.model]
+
+    @property
+    def limits(self) -> tuple[int | None, int | None]:
+        """How many tasks may run at once: of the whole provider, and of this model."""
+        ours = self.provider.max_in_flight
+        return (self.provider.adapter.facts.max_active if ours is None else ours, self.facts.max_active)
+
+    def price(self, mode: str) -> Cost:
+        """The listed price of one image; unknown when none is listed."""
+        listed = self.provider.listed
+        amount = listed.get(f"{self.model}/{mode}", listed.get(self.model))
+        return Cost() if amount is None else Cost(amount, "USD", "listed")

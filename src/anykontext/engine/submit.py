@@ -1,0 +1,136 @@
+"""From a request to an accepted task: the part of a job that can cost money, sent once and only once."""
+
+from dataclasses import dataclass
+
+from anykontext.adapting import Effective, Fetch, Running, State, Succeeded, Task
+from anykontext.engine.effects import Admit, All, Entry, Flow, Persist, Send, Sleep
+from anykontext.engine.ends import Ended, ended_by, gravest
+from anykontext.engine.money_table import Again, Happened, after_submit, reply_of
+from anykontext.engine.pace import PATIENCE_S, repeat_after
+from anykontext.engine.policy import Policy
+from anykontext.engine.provider import Candidate
+from anykontext.engine.signing import address
+from anykontext.engine.watch import Watch
+from anykontext.model.errors import Kind
+from anykontext.model.events import Adjusted, Retrying, Submitted, Submitting
+from anykontext.model.job import JobHandle
+from anykontext.model.money import Cost
+from anykontext.model.result import Adjustment
+
+FIRST_REPEAT_S = 1.0  # after a refusal without Retry-After, F10
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One candidate of a plan, with the request as it will get it.
+
+    Attributes:
+        candidate: The provider and model.
+        orders: One for each task to be made: one, or several where the provider makes one image per task.
+        adjustments: The differences between what was asked and what is sent.
+        price: What the whole request is expected to cost there.
+    """
+
+    candidate: Candidate
+    orders: tuple[Effective, ...]
+    adjustments: tuple[Adjustment, ...]
+    price: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """An attempt that a provider has accepted.
+
+    Attributes:
+        step: What was asked of whom.
+        handle: Its handle; None at a provider that names no task.
+        states: What the submits answered, in the order of the tasks that were accepted.
+        refused: The ends of tasks that were not accepted, when others were.
+        at_s: Seconds from the start of the job.
+    """
+
+    step: Step
+    handle: JobHandle | None
+    states: tuple[State, ...]
+    refused: tuple[Ended, ...]
+    at_s: float
+
+
+def submit_attempt(watch: Watch, step: Step, policy: Policy, *, is_last: bool) -> Flow[Accepted | Ended]:
+    """Submit every task of one candidate, at the same time where there are several.
+
+    `is_last` says that no other candidate is left, so that a refusal is worth some seconds of patience.
+    """
+    candidate = watch.candidate = step.candidate
+    for adjustment in step.adjustments:
+        watch.see((yield watch.emit(Adjusted, adjustment=adjustment)))
+    if not watch.see((yield Admit(candidate, len(step.orders), watch.left_s))):
+        return Ended(
+            Kind.RATE_LIMITED, "no free place among its running tasks before the deadline", maybe_charged=False
+        )
+    watch.see((yield watch.emit(Submitting, tasks=len(step.orders))))
+    if len(step.orders) == 1:
+        outcomes = [(yield from _submit_task(watch, step.orders[0], policy, is_last=is_last))]
+    else:
+        flows = tuple(_submit_task(watch.fork(), order, policy, is_last=is_last) for order in step.orders)
+        outcomes = watch.see((yield All(flows)))
+    return (yield from _sum_up(watch, step, outcomes))
+
+
+def _sum_up(watch: Watch, step: Step, outcomes: list[State | Ended]) -> Flow[Accepted | Ended]:
+    states = tuple(one for one in outcomes if not isinstance(one, Ended))
+    refused = tuple(one for one in outcomes if isinstance(one, Ended))
+    if not states:
+        return gravest(refused)
+    tasks = tuple(task for task in map(task_of, states) if task)
+    handle = None
+    if tasks:
+        candidate = step.candidate
+        handle = JobHandle(
+            job_id=watch.job_id,
+            provider=candidate.provider.name,
+            adapter=candidate.provider.adapter.facts.name,
+            model=candidate.model,
+            mode=step.orders[0].mode,
+            tasks=tasks,
+            adjustments=step.adjustments,
+            created_at=watch.wall.isoformat(timespec="seconds"),
+        )
+        watch.see((yield watch.emit(Submitted, handle=handle)))
+    return Accepted(step, handle, states, refused, watch.seconds)
+
+
+def _submit_task(watch: Watch, order: Effective, policy: Policy, *, is_last: bool) -> Flow[State | Ended]:
+    """Send one submit. It is sent again only after an end that the money table calls surely not accepted."""
+    candidate = watch.candidate
+    assert candidate is not None
+    adapter, provider = candidate.provider.adapter, candidate.provider
+    call = adapter.submit(order)
+    way = address(call, provider)
+    waited, troubles = 0.0, 0
+    while True:
+        watch.see((yield Persist(Entry(watch.job_id, candidate.name, "intent"))))
+        within_s = max(watch.left_s, 0.0) + policy.submit_grace_s
+        heard = watch.see((yield Send(call, provider, way, within_s, policy.submit_grace_s)))
+        reply = reply_of(heard)
+        state = adapter.read(reply, None) if reply else None
+        row = after_submit(heard, state, adapter.facts)
+        if row is None:
+            assert state is not None
+            watch.see((yield Persist(Entry(watch.job_id, candidate.name, "accepted", task_of(state)))))
+            return state
+        end = ended_by(row, heard, state)
+        watch.see((yield Persist(Entry(watch.job_id, candidate.name, "ended", None, end.state, end.maybe_charged))))
+        troubles += 1
+        pause = repeat_after(watch, troubles, end.retry_after, first_s=FIRST_REPEAT_S)
+        patient = is_last or row.happened is Happened.RATE_LIMITED
+        waited += pause
+        if row.again is not Again.SHORTLY or not patient or waited > PATIENCE_S or pause >= watch.left_s:
+            return end
+        watch.see((yield watch.emit(Retrying, purpose="submit", reason=end.message, wait_s=pause)))
+        watch.see((yield Sleep(pause)))
+
+
+def task_of(state: State) -> Task | None:
+    """The task that a state tells of, if any."""
+    return state.task if isinstance(state, Running | Fetch | Succeeded) else None

@@ -1,0 +1,1 @@
+"""Where a request could go, and in which order: pure."""

@@ -10,6 +10,7 @@ from anykontext.adapting import (
     Ratios,
     Rejection,
     Sizes,
+    Spec,
     Toggle,
 )
 
@@ -17,7 +18,7 @@ FORMATS = Choices(("jpeg", "png", "webp"), "bfl-15")
 SAFETY = Numbers(0, 6, "bfl-17")
 SAFETY_WITH_IMAGE = Numbers(0, 2, "bfl-17")
 RATIOS = Ratios((9, 21), (21, 9), "bfl-20")
-COMMON = {
+COMMON: dict[str, Spec] = {
     "output_format": FORMATS,
     "seed": Numbers(0, 2**32 - 1, "bfl-18", wraps=True),
     "prompt_upsampling": Toggle("bfl-21"),

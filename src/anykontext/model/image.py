@@ -6,7 +6,7 @@ Nothing is opened here; `io/inputs.py` reads what these values point at.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
 
 from anykontext.model.errors import InvalidRequest
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image as PillowImage
 
-    ImageInput = str | bytes | PathLike[str] | IO[bytes] | PillowImage | "ImageSource"
+    ImageInput: TypeAlias = str | bytes | PathLike[str] | IO[bytes] | PillowImage | "ImageSource"
 
 Form = Literal["path", "bytes", "url", "data", "file", "pil"]
 _URL = re.compile(r"^[a-z][a-z0-9+.-]+://", re.IGNORECASE)

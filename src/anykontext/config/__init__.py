@@ -1,0 +1,30 @@
+"""The configuration: `anykontext.toml`, the environment, or Python values, checked before anything is sent.
+
+`source` knows where each setting stands in a file, `fields` what a value may be, `sections` what a file may hold;
+`explain` and `unknown` turn findings into sentences; `keys` finds API keys, `files` finds and reads the file, and
+`providers` makes the engine's providers. Only `files` and `keys` touch the disk. No key is in a message, repr or dump.
+"""
+
+from anykontext.config.main import Config
+from anykontext.config.sections import (
+    BudgetConfig,
+    CandidateConfig,
+    InputConfig,
+    LedgerConfig,
+    NetworkConfig,
+    ProviderConfig,
+    RouteConfig,
+    TagBudget,
+)
+
+__all__ = [
+    "BudgetConfig",
+    "CandidateConfig",
+    "Config",
+    "InputConfig",
+    "LedgerConfig",
+    "NetworkConfig",
+    "ProviderConfig",
+    "RouteConfig",
+    "TagBudget",
+]

@@ -19,7 +19,8 @@ RENEWALS = 1  # of an expired link, F31
 REFETCHES = 1  # of something that came and was no image
 EXCHANGE_MAX_S = 30.0  # for one poll: a hung one must not use up the deadline
 DOWNLOAD_MAX_S = 120.0
-LAST_LOOK_S = 1.0  # before the deadline, one more poll is sent
+LAST_LOOK_S = 0.5  # before the deadline, at most a tenth of it, one more poll is sent
+FETCH_MIN_S = 1.0  # an image that is ready is worth a second beyond the deadline
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,8 @@ def _until_done(watch: Watch, task: Task | None, state: State | None) -> Flow[Su
         if watch.left_s <= 0 or poll.looked_last:
             return poll.too_late(watch)
         if pause >= watch.left_s:
-            pause, poll.looked_last = max(watch.left_s - LAST_LOOK_S, 0.0), True
+            before_s = min(LAST_LOOK_S, watch.deadline_s / 10)
+            pause, poll.looked_last = max(watch.left_s - before_s, 0.0), True
         watch.see((yield Sleep(pause)))
         try:
             asked = call or candidate.provider.adapter.poll(poll.task)
@@ -163,7 +165,7 @@ def _fetch(watch: Watch, output: Output) -> Flow[Fetched]:
     assert candidate is not None
     troubles = 0
     while True:
-        within_s = max(min(watch.left_s, DOWNLOAD_MAX_S), LAST_LOOK_S)
+        within_s = max(min(watch.left_s, DOWNLOAD_MAX_S), FETCH_MIN_S)
         what = Download(output.url, candidate.provider, within_s, output.expires_at, output.base64)
         fetched: Fetched = watch.see((yield what))
         if not isinstance(fetched, NotDownloaded):

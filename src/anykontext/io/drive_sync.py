@@ -1,0 +1,329 @@
+"""The sync driver: carries out the effects of a flow with httpx and threads.
+
+A flow runs in a thread of its own while the caller waits: Ctrl-C can then never fall between a reply and what is
+recorded of it. Each exchange has its thread too, so that a deadline holds whatever the socket does.
+"""
+
+import contextlib
+import contextvars
+import random
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+import httpx
+
+from anykontext.adapting import Purpose
+from anykontext.engine.effects import (
+    Admit,
+    All,
+    Download,
+    Effect,
+    Emit,
+    Fault,
+    Fetched,
+    Flow,
+    Heard,
+    Loss,
+    Lost,
+    NotDownloaded,
+    Persist,
+    Release,
+    Send,
+    Sleep,
+    Told,
+    Upload,
+)
+from anykontext.engine.provider import Candidate, Provider
+from anykontext.engine.signing import hosts_of, is_delivery
+from anykontext.engine.watch import Watch
+from anykontext.io.download import fetch
+from anykontext.io.exchange import LIMITS, Collected, chunks_of, lost, request_of, uploaded
+from anykontext.io.guard import Forbidden, guarded_client
+from anykontext.io.notify import Notifier
+from anykontext.io.slots import Slots
+from anykontext.io.spool import Spool
+
+T = TypeVar("T")
+L = TypeVar("L")
+TICK_S = 0.1  # how soon a thread that waits sees that the caller wants to stop
+THREADS_MAX = 32  # for the tasks of one job
+
+
+class Stop:
+    """The caller's wish to stop, seen by every thread of a job."""
+
+    def __init__(self) -> None:
+        self.wish: BaseException | None = None
+        self.at: float | None = None
+        self.abandon = False
+        self._wished = threading.Event()
+
+    def request(self, wish: BaseException) -> None:
+        """Ask to stop; asked twice, a submit in flight is let go."""
+        self.abandon = self.wish is not None
+        self.wish = self.wish or wish
+        self.at = self.at or time.monotonic()
+        self._wished.set()
+
+    @property
+    def wished(self) -> bool:
+        """Whether the caller asked to stop."""
+        return self._wished.is_set()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, at most until the caller asks to stop."""
+        self._wished.wait(seconds)
+
+
+class Stopped(Exception):  # it ends a thread of ours, and is never seen by a caller
+    """A flow was left because the caller asked to stop."""
+
+
+class SyncDriver:
+    """Runs flows.
+
+    Args:
+        spool: Where finished images go.
+        http_client: Used for the calls to providers in place of our own.
+        random_fraction: For jitter.
+        resolve: For the guard's name look-ups; None for the system's.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        *,
+        http_client: httpx.Client | None = None,
+        random_fraction: Callable[[], float] = random.random,
+        resolve: Any = None,
+    ) -> None:
+        self.spool = spool
+        self._own = http_client is None
+        self._http = http_client or httpx.Client(limits=LIMITS, trust_env=False, follow_redirects=False)
+        self._guarded: dict[frozenset[str], httpx.Client] = {}
+        self._lock = threading.Lock()
+        self._free = threading.Condition()
+        self._slots = Slots()
+        self._random = random_fraction
+        self._resolve = resolve
+
+    def close(self) -> None:
+        """Close the connections."""
+        for client in [*self._guarded.values(), *([self._http] if self._own else [])]:
+            client.close()
+
+    def watch(self, job_id: str, deadline_s: float) -> Watch:
+        """The clock of a job that starts now."""
+        now = time.monotonic()
+        return Watch(job_id, deadline_s, now, now, datetime.now(UTC), self._random())
+
+    def run(self, flow: Flow[T], notifier: Notifier) -> T:
+        """Carry out a flow and return its result.
+
+        Raises:
+            KeyboardInterrupt: The caller stopped it. What had been accepted was told by a `Submitted` event; the
+                error of a submit that could not be waited for is the cause.
+        """
+        stop = Stop()
+        context = contextvars.copy_context()
+        box = _Box(lambda: context.run(_Run(self, notifier, stop).drive, flow))
+        while not box.done.is_set():
+            try:
+                box.done.wait()
+            except KeyboardInterrupt as wish:
+                stop.request(wish)
+        try:
+            result: T = box.result()
+        except Stopped:
+            assert stop.wish is not None
+            raise stop.wish from None
+        if stop.wish is not None:
+            raise stop.wish from (result if isinstance(result, Exception) else None)
+        return result
+
+    def keyless(self, url: str, provider: Provider) -> httpx.Client:
+        """The client for a provider's links and untrusted polling URLs, which gets no key.
+
+        Raises:
+            Forbidden: The caller brought a client, which resolves names out of our sight, and the link does not lead
+                to a delivery host of the provider.
+        """
+        if not self._own:
+            if not is_delivery(url, provider):
+                raise Forbidden("not a delivery host of this provider, and your http_client resolves names itself")
+            return self._http
+        allowed = hosts_of(provider)
+        with self._lock:
+            if allowed not in self._guarded:
+                self._guarded[allowed] = guarded_client(allowed, resolve=self._resolve)
+            return self._guarded[allowed]
+
+    def exchange(self, send: Send) -> Heard:
+        """One HTTP exchange, as long as it takes; `within_s` is held by who calls this."""
+        try:
+            client = self.keyless(send.address.url, send.provider) if send.address.guarded else self._http
+            request, key = request_of(send, chunks_of(send))
+            response = client.send(request, stream=True, auth=None, follow_redirects=False)
+            with contextlib.closing(response):
+                collected = Collected(send, response.status_code, response.headers, key)
+                for chunk in response.iter_raw():
+                    if not collected.add(chunk):
+                        break
+            return collected.heard()
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
+            return lost(error)
+
+    def admit(self, candidate: Candidate, places: int, within_s: float, stop: Stop) -> bool:
+        """Wait for free places."""
+        until = time.monotonic() + within_s
+        with self._free:
+            while not self._slots.take(candidate, places):
+                if time.monotonic() >= until or stop.wished:
+                    return False
+                self._free.wait(TICK_S)
+        return True
+
+    def release(self, candidate: Candidate, places: int) -> None:
+        """Give places back."""
+        with self._free:
+            self._slots.give_back(candidate, places)
+            self._free.notify_all()
+
+    def jitter(self) -> float:
+        """A random fraction of 0 to 1."""
+        return self._random()
+
+
+class _Run:
+    """One flow being carried out, with the places that it holds."""
+
+    def __init__(self, driver: SyncDriver, notifier: Notifier, stop: Stop) -> None:
+        self.driver = driver
+        self.notifier = notifier
+        self.stop = stop
+        self.held: list[tuple[Candidate, int]] = []
+
+    def drive(self, flow: Flow[T]) -> T:
+        try:
+            effect = next(flow)
+            while True:
+                value = self._perform(effect)
+                effect = flow.send(Told(value, time.monotonic(), datetime.now(UTC), self.driver.jitter()))
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]  # a generator's value is untyped
+        finally:
+            flow.close()
+            for candidate, places in self.held:
+                self.driver.release(candidate, places)
+
+    def _perform(self, effect: Effect) -> Any:
+        match effect:
+            case Persist(entry):
+                return self.notifier.entry(entry)
+            case Emit(event):
+                return self.notifier.event(event)
+            case Release(candidate):
+                return self._release(candidate)
+            case Sleep(seconds):
+                return self.stop.pause(seconds)
+            case Send(call=call) if call.purpose is Purpose.SUBMIT:
+                return self._submit(effect)
+        if self.stop.wished:
+            raise Stopped
+        match effect:
+            case Send():
+                late = Lost(Loss.AFTER_SENDING, f"no whole reply within {effect.within_s:.0f} s")
+                return self._in_thread(lambda: self.driver.exchange(effect), effect.within_s, late)
+            case Download():
+                late_image = NotDownloaded(Fault.LOST, f"not fetched within {effect.within_s:.0f} s")
+                return self._in_thread(lambda: self._fetch(effect), effect.within_s + 1.0, late_image)
+            case Admit(candidate, places, within_s):
+                if not self.driver.admit(candidate, places, within_s, self.stop):
+                    return False
+                self.held.append((candidate, places))
+                return True
+            case All(flows):
+                return self._all(flows)
+            case Upload():
+                late_upload = Lost(Loss.AFTER_SENDING, f"not uploaded within {effect.within_s:.0f} s")
+                return self._in_thread(lambda: uploaded(effect), effect.within_s, late_upload)
+        raise AssertionError(effect)
+
+    def _fetch(self, effect: Download) -> Fetched:
+        try:
+            client = self.driver.keyless(effect.url or "", effect.provider)
+        except Forbidden as error:
+            return NotDownloaded(Fault.FORBIDDEN, str(error))
+        return fetch(client, effect, self.driver.spool)
+
+    def _release(self, candidate: Candidate) -> None:
+        for held in [one for one in self.held if one[0] is candidate]:
+            self.held.remove(held)
+            self.driver.release(*held)
+
+    def _submit(self, send: Send) -> Heard:
+        """Send a submit, and wait for its reply even after Ctrl-C: for `grace_s`, or until Ctrl-C comes again."""
+        if self.stop.wished:
+            return Lost(Loss.INTERRUPTED, "stopped before it was sent")
+        box = _Box(lambda: self.driver.exchange(send))
+        until = time.monotonic() + send.within_s
+        while not box.done.is_set():
+            if self.stop.at is not None:
+                until = min(until, self.stop.at + send.grace_s)
+            if time.monotonic() >= until or self.stop.abandon:
+                why = "interrupted" if self.stop.wished else f"no reply within {send.within_s:.0f} s"
+                return Lost(Loss.AFTER_SENDING, f"{why} while the submit was in flight")
+            box.done.wait(TICK_S)
+        return box.result()
+
+    def _in_thread(self, action: Callable[[], T], within_s: float, late: L) -> T | L:
+        """Do something that may be repeated freely, for at most `within_s`."""
+        box = _Box(action)
+        until = time.monotonic() + within_s
+        while not box.done.is_set():
+            if time.monotonic() >= until:
+                return late
+            box.done.wait(min(TICK_S, max(until - time.monotonic(), 0.0)))
+            if self.stop.wished:
+                raise Stopped
+        return box.result()
+
+    def _all(self, flows: tuple[Flow[Any], ...]) -> list[Any]:
+        """Run flows side by side; none is left before all have ended (gather semantics)."""
+        places = threading.BoundedSemaphore(THREADS_MAX)
+
+        def one(flow: Flow[Any]) -> Any:
+            with places:
+                return _Run(self.driver, self.notifier, self.stop).drive(flow)
+
+        boxes = [_Box(lambda flow=flow: one(flow)) for flow in flows]  # type: ignore[misc]  # mypy cannot infer the default
+        for box in boxes:
+            box.done.wait()
+        return [box.result() for box in boxes]
+
+
+class _Box(Generic[T]):
+    """A daemon thread with a result: one that hangs in a socket does not keep the program from ending."""
+
+    def __init__(self, action: Callable[[], T]) -> None:
+        self.done = threading.Event()
+        self._values: list[T] = []
+        self._error: BaseException | None = None
+        self._action = action
+        threading.Thread(target=self._run, name="anykontext", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._values.append(self._action())
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+            self._error = error
+        finally:
+            self.done.set()
+
+    def result(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return self._values[0]

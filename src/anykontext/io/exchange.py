@@ -1,0 +1,151 @@
+"""What the sync and the async driver share: building a request, bounding a reply, telling how an exchange was lost."""
+
+import ssl
+import zlib
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+
+import httpx
+
+from anykontext.adapting import Reply
+from anykontext.engine.effects import Loss, Lost, Send, Upload
+from anykontext.io.addresses import Forbidden
+from anykontext.io.urls import split
+from anykontext.model.errors import MissingKey
+
+USER_AGENT = "anykontext/0.1"  # Together's CDN refuses a blank one
+REPLY_MAX = 48 * 1024 * 1024  # bytes; a base64 image comes inside a reply at some providers (F39)
+CONNECT_S = 10.0
+# A pooled connection that was idle longer may be closed by its peer at any time: a submit on it would look lost.
+IDLE_S = 1.5
+LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=200, keepalive_expiry=IDLE_S)
+SECRET_MIN = 12  # a shorter key (the sandbox's) may be a word of the reply; it is not cut out
+
+
+def headers_of(send: Send) -> tuple[dict[str, str], str | None]:
+    """The headers of a call, and the key that is in them, if any.
+
+    Raises:
+        MissingKey: There is no key, or it cannot be sent.
+    """
+    headers = {"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Encoding": "identity"}
+    headers |= send.call.headers
+    if send.call.body is not None:
+        headers["Content-Type"] = send.call.body.media_type
+        headers["Content-Length"] = str(len(send.call.body))
+    if not send.address.signed:
+        return headers, None
+    key = send.provider.key().get_secret_value()
+    if not key or not key.isascii() or not key.isprintable():
+        raise MissingKey(f"{send.provider.name}: the key is empty, or has letters that no header can carry")
+    name, form = send.provider.adapter.facts.auth
+    headers[name] = form.format(key=key)
+    return headers, key
+
+
+def request_of(send: Send, content: Iterator[bytes] | AsyncIterator[bytes] | None) -> tuple[httpx.Request, str | None]:
+    """The request of a call, and the key that is in it, if any. It is built here and not by the client, so that
+    nothing of the client's (cookies, default headers) goes with it.
+
+    Raises:
+        MissingKey: There is no key, or it cannot be sent.
+        Forbidden: The URL is none that anything may be sent to.
+    """
+    headers, key = headers_of(send)
+    url, target = split(send.address.url)
+    # The limits of the single steps; the driver holds the limit of the whole.
+    wait_s = min(CONNECT_S, send.within_s)
+    timeout = httpx.Timeout(send.within_s, connect=wait_s, pool=wait_s)
+    extensions: dict[str, Any] = {"timeout": timeout.as_dict()}
+    if target is not None and send.call.origin is None:
+        extensions["target"] = target
+    request = httpx.Request(send.call.method, url, headers=headers, content=content, extensions=extensions)
+    return request, key
+
+
+def lost(error: Exception) -> Lost:
+    """How an exchange was lost, by what the provider may have seen of it. Unsure means: it may have seen all."""
+    words = _words(error)
+    if isinstance(error, Forbidden) or _caused_by(error, Forbidden):
+        return Lost(Loss.FORBIDDEN, words)
+    if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL):
+        return Lost(Loss.FORBIDDEN, words)
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
+        refused = _caused_by(error, ssl.SSLError) or "CERTIFICATE_VERIFY_FAILED" in str(error)
+        return Lost(Loss.CERTIFICATE if refused else Loss.NOT_CONNECTED, words)
+    if isinstance(error, httpx.PoolTimeout):
+        return Lost(Loss.NO_CONNECTION_FREE, words)
+    return Lost(Loss.AFTER_SENDING, words)
+
+
+def _caused_by(error: BaseException, kind: type[BaseException]) -> bool:
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, kind):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def _words(error: Exception) -> str:
+    """An error in words; httpx leaves some without any."""
+    return f"{type(error).__name__}: {error}".rstrip(": ")
+
+
+class Collected:
+    """The body of a reply as it arrives, bounded on the wire and after decoding (F35, F39)."""
+
+    def __init__(self, send: Send, status: int, headers: Mapping[str, str], key: str | None) -> None:
+        self.send = send
+        self.status = status
+        self.headers = {name.lower(): value for name, value in headers.items()}
+        self.key = key
+        self.parts: list[bytes] = []
+        self.size = 0
+
+    def add(self, chunk: bytes) -> bool:
+        """Take a piece; False when the reply has become too large."""
+        self.size += len(chunk)
+        self.parts.append(chunk)
+        return self.size <= REPLY_MAX
+
+    def heard(self) -> Reply | Lost:
+        """The reply, decoded and with our own key cut out of it."""
+        body = b"".join(self.parts)
+        if self.size > REPLY_MAX:
+            return Lost(Loss.TOO_LARGE, f"a reply of more than {REPLY_MAX:,} bytes")
+        coding = self.headers.get("content-encoding", "identity").strip().lower()
+        if coding in {"gzip", "deflate", "x-gzip"}:  # not asked for, and sent by some gateways all the same
+            inflated = _inflated(body)
+            if inflated is None:
+                return Lost(Loss.TOO_LARGE, f"a compressed reply that is torn or larger than {REPLY_MAX:,} bytes")
+            body = inflated
+        if self.key is not None and len(self.key) >= SECRET_MIN:
+            body = body.replace(self.key.encode(), b"[key]")
+            self.headers = {name: value.replace(self.key, "[key]") for name, value in self.headers.items()}
+        return Reply(self.send.call, self.status, self.headers, body)
+
+
+def _inflated(body: bytes) -> bytes | None:
+    machine = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    try:
+        plain = machine.decompress(body, REPLY_MAX)
+    except zlib.error:
+        return None
+    return plain if machine.eof else None
+
+
+def uploaded(effect: Upload) -> str | Lost:
+    """Run an adapter's upload, which is a vendor's SDK and may raise anything; it costs nothing and may be repeated."""
+    upload = effect.provider.upload
+    if upload is None:
+        return Lost(Loss.FORBIDDEN, f"{effect.provider.name} takes no uploads")
+    try:
+        return upload(effect.image, effect.provider.key())
+    except Exception as error:  # noqa: BLE001 - whatever the SDK raises, the flow decides
+        return lost(error)
+
+
+def chunks_of(send: Send) -> Iterator[bytes] | None:
+    """The request's body, encoded as it is sent; None when there is none."""
+    return None if send.call.body is None else send.call.body.chunks()

@@ -1,0 +1,152 @@
+"""What every provider can do, from its facts: plain rows for a table and plain data for JSON (pure)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from anykontext.adapting.facts import Choices, Facts, ModeFacts, ModelFacts, Numbers, Ratios, Sizes, Spec, Toggle
+from anykontext.model.money import Price
+
+HEADS = ("MODEL", "MODE", "PRICE", "IMAGES", "OPTIONS")
+_FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WebP"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One model at one provider in one mode.
+
+    Attributes:
+        model: The canonical name.
+        mode: `edit` or `generate`.
+        price: Of one image, in words.
+        images: How many input images it takes.
+        options: Canonical option -> what is allowed, in words.
+    """
+
+    model: str
+    mode: str
+    price: str
+    images: str
+    options: Mapping[str, str]
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The row under `HEADS`."""
+        return (
+            *(self.model, self.mode, self.price, self.images),
+            ", ".join(f"{name} {allowed}".rstrip() for name, allowed in self.options.items()),
+        )
+
+
+def rows(facts: Facts, prices: Mapping[str, Price]) -> Iterator[Row]:
+    """A row for each model and mode of a provider."""
+    for model, hosted in facts.models.items():
+        for mode, able in hosted.modes.items():
+            price = price_of(prices, model, mode)
+            yield Row(
+                model,
+                mode,
+                "unknown" if price is None else f"{price.amount} {price.currency}",
+                "none" if able.max_images == 0 else f"1-{able.max_images}" if able.max_images > 1 else "1",
+                {name: words(spec) for name, spec in sorted(able.options.items())},
+            )
+
+
+def heading(facts: Facts, configured: Sequence[str]) -> str:
+    """A provider in one line."""
+    used = f"configured as {', '.join(configured)}" if configured else "not configured"
+    return f"{facts.name}: {facts.title} ({used})"
+
+
+def inputs(facts: Facts) -> str:
+    """What a provider takes as input images, in one line."""
+    limits = facts.inputs
+    forms = " or ".join({"bytes": "files", "url": "URLs"}.get(form, form) for form in limits.forms)
+    formats = ", ".join(_FORMATS.get(one, one) for one in limits.media_types)
+    return (
+        f"Input images: {forms}; {formats}; up to {limits.max_bytes / 1e6:.1f} MB "
+        f"and {limits.max_pixels / 1e6:.1f} megapixels"
+    )
+
+
+def price_of(prices: Mapping[str, Price], model: str, mode: str) -> Price | None:
+    """The listed price of one image."""
+    return prices.get(f"{model}/{mode}", prices.get(model))
+
+
+def words(spec: Spec) -> str:
+    """What an option allows, in words; empty for a plain yes or no."""
+    match spec:
+        case Numbers(low=low, high=high):
+            return f"{low:g}-{high:g}" if abs(high) < 10**6 else f"{low:g}-{int(high)}"
+        case Choices(values=values):
+            return "|".join(values)
+        case Ratios(narrowest=narrow, widest=wide):
+            return f"{narrow[0]}:{narrow[1]}-{wide[0]}:{wide[1]}"
+        case Sizes(low=lowest, high=highest, step=step):
+            return f"{lowest}-{highest} in steps of {step}"
+        case Toggle():
+            return ""
+
+
+def as_json(facts: Facts, prices: Mapping[str, Price], configured: Sequence[str]) -> dict[str, Any]:
+    """A provider as data."""
+    limits = facts.inputs
+    return {
+        "provider": facts.name,
+        "title": facts.title,
+        "configured_as": list(configured),
+        "keys": ["+".join(names) for names in facts.keys],
+        "images": {
+            "forms": list(limits.forms),
+            "media_types": list(limits.media_types),
+            "max_bytes": limits.max_bytes,
+            "max_pixels": limits.max_pixels,
+        },
+        "models": [_model(name, hosted, prices) for name, hosted in facts.models.items()],
+    }
+
+
+def _model(name: str, hosted: ModelFacts, prices: Mapping[str, Price]) -> dict[str, Any]:
+    return {
+        "model": name,
+        "wire_name": hosted.wire_name,
+        "evidence": hosted.evidence,
+        "modes": {mode: _mode(able, price_of(prices, name, mode)) for mode, able in hosted.modes.items()},
+    }
+
+
+def _mode(able: ModeFacts, price: Price | None) -> dict[str, Any]:
+    return {
+        "max_images": able.max_images,
+        "price": None
+        if price is None
+        else {
+            "amount": str(price.amount),
+            "currency": price.currency,
+            "basis": "listed",
+            "unit": price.unit,
+            "source": price.source,
+            "date": price.date.isoformat(),
+            "evidence": price.evidence,
+        },
+        "options": {name: _spec(spec) for name, spec in able.options.items()},
+    }
+
+
+def _spec(spec: Spec) -> dict[str, Any]:
+    match spec:
+        case Numbers():
+            kind = float if spec.fractions else int
+            found: dict[str, Any] = {"type": "number" if spec.fractions else "integer"}
+            found |= {"min": kind(spec.low), "max": kind(spec.high), "wraps": spec.wraps}
+        case Choices():
+            found = {"type": "choice", "values": list(spec.values)}
+        case Ratios():
+            narrow, wide = (":".join(map(str, end)) for end in (spec.narrowest, spec.widest))
+            found = {"type": "ratio", "min": narrow, "max": wide}
+        case Sizes():
+            found = {"type": "size", "min": spec.low, "max": spec.high, "step": spec.step}
+        case Toggle():
+            found = {"type": "boolean"}
+    return {**found, "evidence": spec.evidence}

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import httpx
-
 from anykontext.client.core import Core, Options, edit_request, new_job_id
 from anykontext.client.jobs import AsyncJob
 from anykontext.config import Config
@@ -15,7 +13,7 @@ from anykontext.engine.check import ProviderCheck, check_provider, found
 from anykontext.engine.job import run_job, start_job
 from anykontext.io.drive_async import AsyncDriver
 from anykontext.io.notify import Notifier
-from anykontext.model.errors import AnykontextError, MissingKey, ProviderError
+from anykontext.model.errors import AnykontextError, ConfigurationError, ProviderError
 from anykontext.model.events import Planned
 from anykontext.model.job import JobHandle
 from anykontext.model.request import ImageRequest
@@ -23,6 +21,8 @@ from anykontext.model.result import ImageResult
 from anykontext.plugins import Registry
 
 if TYPE_CHECKING:
+    import httpx
+
     from anykontext.engine.watch import Watch
     from anykontext.model.image import ImageInput
     from anykontext.routing.plan import Steps
@@ -36,7 +36,7 @@ class AsyncClient:
         config: "Config | str | os.PathLike[str] | None" = None,
         *,
         transport: str = "httpx",
-        http_client: httpx.AsyncClient | None = None,
+        http_client: "httpx.AsyncClient | None" = None,
         registry: Registry | None = None,
     ) -> None:
         self._core = Core(config, transport, registry)
@@ -69,7 +69,7 @@ class AsyncClient:
         outcome = await self._driver.run(start_job(watch, steps.steps, options.policy), options.notifier)
         if isinstance(outcome, ProviderError):
             raise outcome
-        return AsyncJob(self._driver, outcome, watch.job_id, options)
+        return AsyncJob(self._driver, outcome, watch.job_id, options, self._check_usable)
 
     async def resume(self, handle: "JobHandle | str | bytes | Mapping[str, Any]", **call_options: Any) -> AsyncJob:
         """See `Client.resume`."""
@@ -77,7 +77,7 @@ class AsyncClient:
         options = self._core.options(call_options)
         started = self._core.resume(handle)
         assert started.accepted.handle is not None
-        return AsyncJob(self._driver, started, started.accepted.handle.job_id, options)
+        return AsyncJob(self._driver, started, started.accepted.handle.job_id, options, self._check_usable)
 
     async def check(self) -> list[ProviderCheck]:
         """See `Client.check`; the providers are asked at the same time."""
@@ -88,7 +88,7 @@ class AsyncClient:
         provider = self._core.providers[name]
         try:
             provider.key()
-        except MissingKey as error:
+        except ConfigurationError as error:
             return found(provider, "missing", str(error))
         watch = self._driver.watch(new_job_id(), deadline_s=30.0)
         return await self._driver.run(check_provider(watch, provider), Notifier())
@@ -110,6 +110,9 @@ class AsyncClient:
             raise AnykontextError("this client is closed")
         if os.getpid() != self._pid:  # F66: connections do not survive a fork
             raise AnykontextError("this client was made before a fork; make a new one in the child process")
+        self._check_loop()
+
+    def _check_loop(self) -> None:
         loop = asyncio.get_running_loop()
         self._loop = self._loop or loop
         if self._loop is not loop:  # F67
@@ -118,6 +121,7 @@ class AsyncClient:
     async def close(self) -> None:
         """Close the connections; the client cannot be used afterwards."""
         if not self._closed:
+            self._check_loop()
             self._closed = True
             await self._driver.close()
 

@@ -5,11 +5,13 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from inspect import iscoroutinefunction
 from typing import Any
 
 from anykontext.adapting import InputImage
 from anykontext.config import Config, RouteConfig
 from anykontext.engine.job import Started, resumed
+from anykontext.engine.negotiate import Misfit
 from anykontext.engine.policy import Policy
 from anykontext.engine.provider import Candidate, Provider
 from anykontext.io.inputs import load
@@ -27,7 +29,7 @@ from anykontext.model.job import JobHandle
 from anykontext.model.request import OTHER_WORDS, ImageRequest
 from anykontext.model.words import near
 from anykontext.plugins import Registry, default_registry
-from anykontext.routing.plan import Steps, plan
+from anykontext.routing.plan import Excluded, Steps, plan
 
 CALL_OPTIONS = ("provider", "route", "deadline", "max_price", "policy", "on_event")
 
@@ -70,6 +72,7 @@ class Core:
             raise ConfigurationError(f"the transport {transport!r} {why}")
         self.registry = registry or default_registry()
         self.config = config if isinstance(config, Config) else Config.load(config, registry=self.registry)
+        _check_carried_out(self.config)
         self.providers = {one.name: one for one in self.config.provider_list(self.registry)}
         self.spool = Spool(self.config.home / "spool")
 
@@ -105,12 +108,13 @@ class Core:
             failover_on=frozenset(route.failover_on),
             on_maybe_charged=route.on_maybe_charged,
             on_moderated=route.on_moderated,
+            waits_when_full=route.when_full == "wait",
         )
-        deadline_s = route.deadline_s if given.get("deadline") is None else _seconds(given["deadline"])
+        deadline_s = seconds(given.get("deadline"), route.deadline_s)
         max_price = route.max_price_usd if given.get("max_price") is None else _usd(given["max_price"])
         on_event = given.get("on_event")
-        if on_event is not None and not callable(on_event):
-            raise InvalidRequest("on_event is a function that takes one event")
+        if on_event is not None and (not callable(on_event) or iscoroutinefunction(on_event)):
+            raise InvalidRequest("on_event is a plain function that takes one event")
         return Options(given.get("provider"), route, deadline_s, max_price, policy, on_event)
 
     def _route(self, asked: Any) -> RouteConfig:
@@ -125,13 +129,15 @@ class Core:
             InvalidRequest: An image cannot be used, or the request cannot be done.
             ConfigurationError: A provider, model or key is missing, or the home folder cannot be written.
         """
-        candidates = self._with_keys(self._candidates(request, options))
+        if request.idempotency_key is not None:
+            raise InvalidRequest("idempotency_key needs the ledger, which comes with a later release; leave it out")
+        candidates, keyless = self._with_keys(self._candidates(request, options))
         images = self.load(request.images)
         self.spool.ensure()
         strategy = options.route.strategy
         if strategy not in {"ordered", "cheapest"}:
             raise ConfigurationError(f"the strategy {strategy!r} comes with a later release; use ordered or cheapest")
-        return plan(
+        steps = plan(
             request,
             images,
             candidates,
@@ -140,6 +146,7 @@ class Core:
             max_price=options.max_price,
             waits=waits,
         )
+        return Steps(steps.steps, (*steps.excluded, *keyless))
 
     def _candidates(self, request: ImageRequest, options: Options) -> list[Candidate]:
         model, pinned = request.canonical_model, request.pinned_provider
@@ -168,18 +175,19 @@ class Core:
             raise UnknownProvider(f"no provider {name!r} is configured; {near(name, self.providers)}")
         return self.providers[name]
 
-    def _with_keys(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Those whose provider has a key; the error of the first when none has."""
-        usable, missing = [], []
+    def _with_keys(self, candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Excluded]]:
+        """Those whose provider has a key, and the others; the error of the first when none has one."""
+        usable: list[Candidate] = []
+        missing: list[tuple[Candidate, MissingKey]] = []
         for candidate in candidates:
             try:
                 candidate.provider.key()
                 usable.append(candidate)
             except MissingKey as error:
-                missing.append(error)
+                missing.append((candidate, error))
         if not usable:
-            raise missing[0]
-        return usable
+            raise missing[0][1]
+        return usable, [Excluded(one, Misfit("api_key", None, None, str(error))) for one, error in missing]
 
     def load(self, images: Sequence[ImageSource]) -> list[InputImage]:
         """Read and check input images; the config may narrow what is allowed.
@@ -236,7 +244,27 @@ def new_job_id() -> str:
     return f"job_{uuid.uuid4().hex}"
 
 
-def _seconds(value: Any) -> float:
+def _check_carried_out(config: Config) -> None:
+    """Refuse settings that a later release carries out: a cap on money or a proxy that is not heeded is a trap."""
+    later = {
+        "budget": config.budget != type(config.budget)(),
+        "network": config.network != type(config.network)(),
+    }
+    for section, is_set in later.items():
+        if is_set:
+            raise ConfigurationError(
+                f"[{section}] is not carried out by this release; take it out of the configuration"
+            )
+
+
+def seconds(value: Any, default: float) -> float:
+    """A number of seconds above 0; the default for None.
+
+    Raises:
+        InvalidRequest: It is none.
+    """
+    if value is None:
+        return default
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 10**7:
         raise InvalidRequest(f"deadline is a number of seconds above 0, not {value!r}")
     return float(value)

@@ -1,11 +1,12 @@
 """A submitted job in the caller's hand: thin twins over the engine."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from anykontext.adapting import Cancels, Task
-from anykontext.client.core import Options
+from anykontext.client.core import Options, seconds
 from anykontext.engine.check import cancel, look
 from anykontext.engine.ends import Ended
 from anykontext.engine.job import Started, Trail, wait_for
@@ -31,8 +32,11 @@ DONE = frozenset({*FINAL.values(), JobState.SUCCEEDED, JobState.EXPIRED})
 class _Job:
     """What both kinds of job know."""
 
-    def __init__(self, driver: Any, started: Started, job_id: str, options: Options) -> None:
+    def __init__(
+        self, driver: Any, started: Started, job_id: str, options: Options, check_usable: Callable[[], None]
+    ) -> None:
         self._driver = driver
+        self._check_usable = check_usable
         self._started = started
         self._options = options
         self._state = JobState.RUNNING if self._tasks else JobState.SUCCEEDED
@@ -96,6 +100,7 @@ class _Job:
         self._state = JobState.SUCCEEDED if good else next(state for state in states if state)
 
     def _cancellable(self) -> None:
+        self._check_usable()
         candidate = self._started.accepted.step.candidate
         if not isinstance(candidate.provider.adapter, Cancels):
             raise UnsupportedOption(
@@ -128,12 +133,14 @@ class Job(_Job):
         """
         if self._result is not None:
             return self._result
-        watch = self._driver.watch(self.id, deadline or self._options.deadline_s)
+        self._check_usable()
+        watch = self._driver.watch(self.id, seconds(deadline, self._options.deadline_s))
         return self._take(self._driver.run(wait_for(watch, self._fresh()), self._options.notifier))
 
     def refresh(self) -> "Job":
         """Ask the provider once how it is, and return this job; a question that fails changes nothing."""
         if not self.done:
+            self._check_usable()
             watch = self._driver.watch(self.id, self._options.deadline_s)
             candidate = self._started.accepted.step.candidate
             self._seen([self._driver.run(look(watch, candidate, task), Notifier()) for task in self._tasks])
@@ -164,12 +171,14 @@ class AsyncJob(_Job):
         """See `Job.wait`."""
         if self._result is not None:
             return self._result
-        watch = self._driver.watch(self.id, deadline or self._options.deadline_s)
+        self._check_usable()
+        watch = self._driver.watch(self.id, seconds(deadline, self._options.deadline_s))
         return self._take(await self._driver.run(wait_for(watch, self._fresh()), self._options.notifier))
 
     async def refresh(self) -> "AsyncJob":
         """See `Job.refresh`."""
         if not self.done:
+            self._check_usable()
             watch = self._driver.watch(self.id, self._options.deadline_s)
             candidate = self._started.accepted.step.candidate
             flows = [look(watch.fork(), candidate, task) for task in self._tasks]

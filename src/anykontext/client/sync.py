@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import httpx
-
 from anykontext.client.core import Core, Options, edit_request, new_job_id
 from anykontext.client.jobs import Job
 from anykontext.config import Config
@@ -15,7 +13,7 @@ from anykontext.engine.check import ProviderCheck, check_provider, found
 from anykontext.engine.job import Started, run_job, start_job
 from anykontext.io.drive_sync import SyncDriver
 from anykontext.io.notify import Notifier
-from anykontext.model.errors import AnykontextError, MissingKey, ProviderError
+from anykontext.model.errors import AnykontextError, ConfigurationError, ProviderError
 from anykontext.model.events import Planned
 from anykontext.model.job import JobHandle
 from anykontext.model.request import ImageRequest
@@ -23,6 +21,8 @@ from anykontext.model.result import ImageResult
 from anykontext.plugins import Registry
 
 if TYPE_CHECKING:
+    import httpx
+
     from anykontext.engine.watch import Watch
     from anykontext.model.image import ImageInput
     from anykontext.routing.plan import Steps
@@ -48,7 +48,7 @@ class Client:
         config: "Config | str | os.PathLike[str] | None" = None,
         *,
         transport: str = "httpx",
-        http_client: httpx.Client | None = None,
+        http_client: "httpx.Client | None" = None,
         registry: Registry | None = None,
     ) -> None:
         self._core = Core(config, transport, registry)
@@ -92,7 +92,7 @@ class Client:
         outcome = self._driver.run(start_job(watch, steps.steps, options.policy), options.notifier)
         if isinstance(outcome, ProviderError):
             raise outcome
-        return Job(self._driver, outcome, watch.job_id, options)
+        return Job(self._driver, outcome, watch.job_id, options, self._check_usable)
 
     def resume(self, handle: "JobHandle | str | bytes | Mapping[str, Any]", **call_options: Any) -> Job:
         """Take up a job by its handle, from this process or another; nothing is sent until `wait`.
@@ -105,7 +105,7 @@ class Client:
         options = self._core.options(call_options)
         started: Started = self._core.resume(handle)
         assert started.accepted.handle is not None
-        return Job(self._driver, started, started.accepted.handle.job_id, options)
+        return Job(self._driver, started, started.accepted.handle.job_id, options, self._check_usable)
 
     def check(self) -> list[ProviderCheck]:
         """Ask every provider whether its key is valid and what is left, without spending."""
@@ -116,7 +116,7 @@ class Client:
         provider = self._core.providers[name]
         try:
             provider.key()
-        except MissingKey as error:
+        except ConfigurationError as error:
             return found(provider, "missing", str(error))
         watch = self._driver.watch(new_job_id(), deadline_s=30.0)
         return self._driver.run(check_provider(watch, provider), Notifier())

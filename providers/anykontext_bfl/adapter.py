@@ -83,7 +83,7 @@ class Bfl:
         body = reply.mapping()
         if reply.call.purpose is Purpose.CHECK and reply.status == 200 and "credits" in body:
             credit = _decimal(body["credits"])
-            return Balance(credit, "credits")
+            return Balance(credit, "credits", None if credit is None else credit * USD_PER_CREDIT)
         if reply.call.purpose is Purpose.SUBMIT and 200 <= reply.status < 300:
             return _accepted(body)
         if reply.call.purpose is Purpose.POLL and task is not None and isinstance(body.get("status"), str):
@@ -128,6 +128,8 @@ def _ready(body: Mapping[str, Any], task: Task) -> State:
     if not isinstance(result, dict) or not isinstance(sample, str) or not sample:
         return Refused(Kind.PROTOCOL_ERROR, "Ready without a link to the image", shape="status")
     credit = _decimal(body.get("cost"))
+    if credit is not None and credit < 0:
+        credit = None
     seed, prompt = result.get("seed"), result.get("prompt")
     return Succeeded(
         outputs=(Output(sample, expires_at=_expiry(sample)),),
@@ -158,17 +160,22 @@ def _detail_text(detail: object) -> str:
         return detail
     if isinstance(detail, list):
         return "; ".join(_finding(one) for one in detail)
-    return (
-        str(detail.get("msg") or detail.get("message") or sorted(detail)) if isinstance(detail, dict) else str(detail)
-    )
+    if isinstance(detail, dict):
+        return _words(detail.get("msg") or detail.get("message") or ", ".join(sorted(detail)))
+    return _words(detail)
 
 
 def _finding(one: object) -> str:
     if not isinstance(one, dict):
-        return str(one)
-    place = one.get("loc")
-    where = ".".join(str(part) for part in place if part != "body") if isinstance(place, list) else ""
-    return f"{where}: {one.get('msg')}" if where else str(one.get("msg"))
+        return _words(one)
+    place, said = one.get("loc"), _words(one.get("msg"))
+    where = ".".join(_words(part) for part in place if part != "body") if isinstance(place, list) else ""
+    return f"{where}: {said}" if where else said
+
+
+def _words(value: object) -> str:
+    """A text as it is, a number in digits; of anything else its type, since it may be deeper than Python prints."""
+    return str(value) if isinstance(value, str | int | float) else type(value).__name__
 
 
 def _reasons(details: object) -> tuple[str, ...]:
@@ -177,7 +184,7 @@ def _reasons(details: object) -> tuple[str, ...]:
         details = details.get("Moderation Reasons")
     if isinstance(details, str) and details:
         return (details,)
-    return tuple(str(one) for one in details) if isinstance(details, list) else ()
+    return tuple(map(_words, details)) if isinstance(details, list) else ()
 
 
 def _error_text(body: Mapping[str, Any]) -> str:

@@ -102,6 +102,7 @@ FACTS = Facts(
     not_found_polls=5,
     unreadable_polls=4,
     max_active=24,
+    busy_as_out_of_credit=True,
     webhook_hides_polling=True,
     retention_s=None,
     reserved_options={
@@ -111,6 +112,7 @@ FACTS = Facts(
     },
     evidence={
         "auth": "bfl-14",
+        "busy_as_out_of_credit": "bfl-10",
         "delivery": "bfl-13",
         "max_active": "bfl-11",
         "not_found_polls": "bfl-6",

@@ -131,10 +131,12 @@ class Balance:
     Attributes:
         amount: In `unit`; None when the provider does not tell.
         unit: `credits`, `USD`, …
+        usd: The same in USD, where the rate is known.
     """
 
     amount: Decimal | None
     unit: str
+    usd: Decimal | None = None
 
 
 State = Running | Fetch | Succeeded | Failed | Refused | Cancelling | Balance

@@ -34,15 +34,19 @@ class Base64:
 
     Attributes:
         data: The bytes before encoding; never in a repr.
+        prefix: What stands before the text, such as `data:image/png;base64,`: ASCII that needs no escape in JSON.
     """
 
     data: bytes | memoryview = field(repr=False)
+    prefix: str = ""
 
     def __len__(self) -> int:
-        return 4 * ((len(self.data) + 2) // 3)
+        return len(self.prefix) + 4 * ((len(self.data) + 2) // 3)
 
     def chunks(self) -> Iterator[bytes]:
         """The text in pieces of at most 256 KiB, encoded as they are asked for."""
+        if self.prefix:
+            yield self.prefix.encode("ascii")
         view = memoryview(self.data)
         for start in range(0, len(view), CHUNK):
             yield pybase64.b64encode(view[start : start + CHUNK])
@@ -103,6 +107,8 @@ def _pieces(value: Any) -> Iterator[Part]:
     elif isinstance(value, Mapping):
         yield b"{"
         for index, (key, item) in enumerate(value.items()):
+            if not isinstance(key, str):
+                raise TypeError(f"a key of a JSON object is a text, not {type(key).__name__}")
             yield (b"," if index else b"") + orjson.dumps(key) + b":"
             yield from _pieces(item)
         yield b"}"

@@ -7,7 +7,7 @@ from typing import Literal
 from anykontext.adapting import Balance, Call, Cancels, Checks, Failed, Refused, Running, State, Succeeded, Task
 from anykontext.engine.effects import Flow, Heard, Loss, Lost, Send
 from anykontext.engine.ends import Ended, ended_by
-from anykontext.engine.money_table import after_poll, reply_of
+from anykontext.engine.money_table import after_poll, understood
 from anykontext.engine.provider import Candidate, Provider
 from anykontext.engine.signing import UntrustedUrl, address
 from anykontext.engine.watch import Watch
@@ -59,7 +59,7 @@ def check_provider(watch: Watch, provider: Provider) -> Flow[ProviderCheck]:
     heard: Heard = watch.see((yield Send(call, provider, address(call, provider), WITHIN_S)))
     if isinstance(heard, Lost):
         return found(provider, "unverified", heard.message)
-    state = adapter.read(heard, None)
+    state = understood(adapter, heard, None)
     if isinstance(state, Balance):
         told = "the key is valid" + ("" if state.amount is None else f", {state.amount} {state.unit} are left")
         return found(provider, "ok", told, state)
@@ -79,8 +79,7 @@ def look(watch: Watch, candidate: Candidate, task: Task) -> Flow[JobState | Ende
     """Poll a task once: its state, or how it ended. What could not be understood is an end of the question only."""
     call = candidate.provider.adapter.poll(task)
     heard = yield from _ask(watch, candidate, call)
-    reply = reply_of(heard)
-    state = candidate.provider.adapter.read(reply, task) if reply else None
+    state = understood(candidate.provider.adapter, heard, task)
     row = after_poll(heard, state)
     if row is not None:
         return ended_by(row, heard, state)
@@ -92,8 +91,7 @@ def cancel(watch: Watch, candidate: Candidate, task: Task) -> Flow[State | Ended
     adapter = candidate.provider.adapter
     assert isinstance(adapter, Cancels)
     heard = yield from _ask(watch, candidate, adapter.cancel(task))
-    reply = reply_of(heard)
-    state = adapter.read(reply, task) if reply else None
+    state = understood(adapter, heard, task)
     if state is None or isinstance(state, Refused | Failed | Running):
         row = after_poll(heard, state)
         if row is not None and not (isinstance(state, Failed) and state.kind is Kind.CANCELLED):

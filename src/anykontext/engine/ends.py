@@ -1,13 +1,14 @@
 """How an attempt ends when it does not end well, and how that becomes the error that the caller sees."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from anykontext.adapting import Failed, Kind, Refused, State
 from anykontext.engine.effects import Heard, Lost
 from anykontext.engine.money_table import Charged, Row, reply_of
 from anykontext.engine.pace import retry_after
+from anykontext.engine.policy import FAILOVER_ON
 from anykontext.engine.provider import Candidate
 from anykontext.engine.redact import excerpt
 from anykontext.model.errors import ERROR_OF_KIND, Moderated, ProviderError, Stage
@@ -37,6 +38,7 @@ class Ended:
         stage: For moderation.
         reasons: For moderation.
         advice: What to do, where it is more than the kind's own advice.
+        also: The ends of the other tasks of the same attempt, where this one speaks for several.
     """
 
     kind: Kind
@@ -48,10 +50,18 @@ class Ended:
     stage: Stage = "unknown"
     reasons: tuple[str, ...] = ()
     advice: str | None = None
+    also: tuple["Ended", ...] = ()
+
+    @property
+    def all(self) -> tuple["Ended", ...]:
+        """This end, and those that it speaks for."""
+        return (self, *self.also)
 
     @property
     def state(self) -> JobState:
         """The state of the job that it leaves behind."""
+        if self.kind is Kind.DEADLINE_EXCEEDED and not self.maybe_charged:
+            return JobState.FAILED  # nothing was sent, so nothing runs
         return STATE_OF_KIND.get(self.kind, JobState.FAILED)
 
     def error(self, candidate: Candidate, job_id: str, handle: JobHandle | None) -> ProviderError:
@@ -84,7 +94,7 @@ def ended_by(row: Row, heard: Heard, state: State | None) -> Ended:
         message = told.message if told else str(row.happened)
     else:
         message = f"{row.happened} (HTTP {heard.status}): {told.message if told else ''}".rstrip(": ")
-    message = excerpt(message.encode("utf-8", "replace"))[:MESSAGE]
+    message = excerpt(message.encode("utf-8", "replace"))[:MESSAGE] or str(row.happened)
     charged = row.charged is Charged.MAYBE
     if row.charged is Charged.AS_SAID:
         charged = isinstance(state, Failed) and state.maybe_charged
@@ -101,5 +111,11 @@ def ended_by(row: Row, heard: Heard, state: State | None) -> Ended:
 
 
 def gravest(ends: Sequence[Ended]) -> Ended:
-    """The end that speaks for several tasks: one that may have been charged before one that surely was not."""
-    return next((end for end in ends if end.maybe_charged), ends[0])
+    """The end that speaks for several tasks, and holds the others.
+
+    One that may have been charged comes before one that surely was not, then a moderated one, then one after which
+    no other provider would be asked.
+    """
+    every = [one for end in ends for one in end.all]
+    worst = min(every, key=lambda end: (not end.maybe_charged, end.kind is not Kind.MODERATED, end.kind in FAILOVER_ON))
+    return replace(worst, also=tuple(replace(one, also=()) for one in every if one is not worst))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from anykontext.adapting import Fetch, Output, Purpose, Running, State, Succeeded, Task
 from anykontext.engine.effects import Download, Fault, Fetched, Flow, NotDownloaded, Send, Sleep
 from anykontext.engine.ends import Ended, ended_by, gravest
-from anykontext.engine.money_table import Again, Happened, Row, after_download, after_poll, reply_of
+from anykontext.engine.money_table import Again, Happened, Row, after_download, after_poll, understood
 from anykontext.engine.pace import poll_after, repeat_after, retry_after
 from anykontext.engine.provider import Candidate
 from anykontext.engine.signing import UntrustedUrl, address
@@ -19,6 +19,7 @@ RENEWALS = 1  # of an expired link, F31
 REFETCHES = 1  # of something that came and was no image
 EXCHANGE_MAX_S = 30.0  # for one poll: a hung one must not use up the deadline
 DOWNLOAD_MAX_S = 120.0
+WORD = 80  # characters of a provider's status that an error shows
 LAST_LOOK_S = 0.5  # before the deadline, at most a tenth of it, one more poll is sent
 FETCH_MIN_S = 1.0  # an image that is ready is worth a second beyond the deadline
 
@@ -49,20 +50,22 @@ def follow_task(watch: Watch, task: Task | None, state: State | None) -> Flow[Ma
         state: What the submit answered; None when a handle is resumed, so that the first poll comes at once.
     """
     renewals = 0
+    kept: Made | None = None
     while True:
         done = state if isinstance(state, Succeeded) else (yield from _until_done(watch, task, state))
         if isinstance(done, Ended):
-            return done
+            return kept or done
         ready_s = watch.seconds
         watch.see((yield watch.emit(Downloading, count=len(done.outputs))))
         fetched = yield from _collect(watch, done)
         images = tuple(one for one in fetched if isinstance(one, ResultImage))
         faults = [one for one in fetched if isinstance(one, NotDownloaded)]
+        ends = (*(_not_downloaded(watch, one) for one in faults), *map(_flagged, done.flagged))
+        kept = Made(done, images, ends, ready_s) if images else kept
         if any(one.fault is Fault.GONE for one in faults) and task is not None and renewals < RENEWALS:
             renewals, state = renewals + 1, None
             continue
-        ends = (*(_not_downloaded(watch, one) for one in faults), *map(_flagged, done.flagged))
-        return Made(done, images, ends, ready_s) if images else gravest(ends)
+        return kept or gravest(ends)
 
 
 def _until_done(watch: Watch, task: Task | None, state: State | None) -> Flow[Succeeded | Ended]:
@@ -79,17 +82,16 @@ def _until_done(watch: Watch, task: Task | None, state: State | None) -> Flow[Su
         if watch.left_s <= 0 or poll.looked_last:
             return poll.too_late(watch)
         if pause >= watch.left_s:
-            before_s = min(LAST_LOOK_S, watch.deadline_s / 10)
-            pause, poll.looked_last = max(watch.left_s - before_s, 0.0), True
+            pause, poll.looked_last = max(watch.left_s - _last_look_s(watch), 0.0), True
         watch.see((yield Sleep(pause)))
         try:
             asked = call or candidate.provider.adapter.poll(poll.task)
             way = address(asked, candidate.provider)
         except UntrustedUrl as error:
             return Ended(Kind.PROTOCOL_ERROR, f"the task's URL is refused: {error}", maybe_charged=True)
-        heard = watch.see((yield Send(asked, candidate.provider, way, min(watch.left_s, EXCHANGE_MAX_S))))
-        reply = reply_of(heard)
-        found = candidate.provider.adapter.read(reply, poll.task) if reply else None
+        within_s = max(min(watch.left_s, EXCHANGE_MAX_S), _last_look_s(watch))  # one look after a suspend, too (F63)
+        heard = watch.see((yield Send(asked, candidate.provider, way, within_s)))
+        found = understood(candidate.provider.adapter, heard, poll.task)
         row = after_poll(heard, found)
         if row is None:
             poll.troubles.clear()
@@ -106,6 +108,10 @@ def _until_done(watch: Watch, task: Task | None, state: State | None) -> Flow[Su
         call = None if call and call.purpose is not Purpose.FETCH else call
         pause = repeat_after(watch, poll.troubles.total(), retry_after(heard), first_s=candidate.provider.interval_s)
         watch.see((yield watch.emit(Retrying, purpose="poll", reason=end.message, wait_s=pause)))
+
+
+def _last_look_s(watch: Watch) -> float:
+    return min(LAST_LOOK_S, watch.deadline_s / 10)
 
 
 class _Poll:
@@ -144,7 +150,7 @@ class _Poll:
 
     def too_late(self, watch: Watch) -> Ended:
         """The deadline has passed."""
-        last = f"the last status was {self.status!r}" if self.status else "no poll was answered"
+        last = f"the last status was {self.status[:WORD]!r}" if self.status else "no poll was answered"
         if self.status in self.unknown:
             last += ", a word that we do not know"
         message = f"the deadline of {watch.deadline_s:g} s passed while the task may still run; {last}"

@@ -37,8 +37,8 @@ class Trail:
         self.attempts.append(
             Attempt(candidate.provider.name, candidate.model, end.kind, end.maybe_charged, seconds, end.message)
         )
-        if end.maybe_charged:
-            self.at_risk += step.price
+        if charged := sum(one.maybe_charged for one in end.all):
+            self.at_risk += step.price_of(charged, handle)
 
     def error(self, *, all_passed_over: bool) -> ProviderError:
         """What the caller is told: the error that stopped the route, or that every candidate failed."""
@@ -94,9 +94,9 @@ def start_job(
             return Started(outcome, trail, index, began_s)
         watch.see((yield Release(step.candidate)))
         trail.add(watch, step, outcome, None, began_s)
-        goes_on = policy.goes_on_after(outcome.kind, maybe_charged=outcome.maybe_charged)
+        goes_on = _goes_on(policy, outcome)
         if is_last or not goes_on or watch.left_s <= 0:
-            return (yield from _give_up(watch, trail, outcome, all_passed_over=goes_on))
+            return (yield from _give_up(watch, trail, outcome, all_passed_over=goes_on and is_last))
         yield from _go_on(watch, outcome)
     raise AssertionError("a plan has at least one step")
 
@@ -108,9 +108,9 @@ def run_job(watch: Watch, steps: Sequence[Step], policy: Policy) -> Flow[ImageRe
         outcome = yield from follow_job(watch, started)
         if isinstance(outcome, ImageResult):
             return outcome
-        goes_on = policy.goes_on_after(outcome.kind, maybe_charged=outcome.maybe_charged)
-        if started.index + 1 == len(steps) or not goes_on or watch.left_s <= 0:
-            return (yield from _give_up(watch, started.trail, outcome, all_passed_over=goes_on))
+        goes_on, is_last = _goes_on(policy, outcome), started.index + 1 == len(steps)
+        if is_last or not goes_on or watch.left_s <= 0:
+            return (yield from _give_up(watch, started.trail, outcome, all_passed_over=goes_on and is_last))
         yield from _go_on(watch, outcome)
         started = yield from start_job(watch, steps, policy, started.trail, started.index + 1)
     return started
@@ -204,6 +204,11 @@ def _cost(candidate: Candidate, made: Made, mode: str) -> Cost:
     if reported is not None:
         return Cost(reported.quantize(Decimal("0.000001")).normalize() + 0, "USD", "reported")
     return candidate.price(mode).times(len(made.images))
+
+
+def _goes_on(policy: Policy, end: Ended) -> bool:
+    """Whether the next candidate may be tried: only when no task of the attempt forbids it."""
+    return all(policy.goes_on_after(one.kind, maybe_charged=one.maybe_charged) for one in end.all)
 
 
 def _go_on(watch: Watch, end: Ended) -> Flow[None]:

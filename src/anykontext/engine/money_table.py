@@ -7,7 +7,7 @@ and decide nothing about money themselves.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from anykontext.adapting import Facts, Failed, Purpose, Refused, Reply, State
+from anykontext.adapting import Adapter, Facts, Failed, Fetch, Purpose, Refused, Reply, Running, State, Succeeded, Task
 from anykontext.engine.effects import Fault, Heard, Loss, Lost
 from anykontext.model.errors import Kind
 
@@ -93,6 +93,7 @@ TABLE: tuple[Row, ...] = (
     Row(_S, H.GATEWAY, A.NEVER, C.MAYBE, K.OUTCOME_UNKNOWN, "something in between spoke; it may have accepted", "F14"),
     Row(_S, H.UNREADABLE, A.NEVER, C.MAYBE, K.OUTCOME_UNKNOWN, "it may say: accepted", "F16 F17 F19 F40 F41"),
     Row(_S, H.FAILED, A.NEVER, C.AS_SAID, None, "the task ran and ended at once", "F25 F26"),
+    Row(_P, H.INTERRUPTED, A.NEVER, C.MAYBE, K.DEADLINE_EXCEEDED, "the caller stopped asking, and the task runs on"),
     Row(_P, H.NOT_CONNECTED, A.ALWAYS, C.MAYBE, K.DEADLINE_EXCEEDED, "asking is free, and the task runs on", "F22"),
     Row(_P, H.CERTIFICATE, A.LIMITED, C.MAYBE, K.UNAVAILABLE, "the task runs on, and we cannot ask safely", "F3"),
     Row(_P, H.NO_CONNECTION_FREE, A.ALWAYS, C.MAYBE, K.DEADLINE_EXCEEDED, "asking is free, and the task runs on", "F4"),
@@ -121,6 +122,8 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(_D, H.DISK, A.NEVER, C.MAYBE, K.UNAVAILABLE, "it was made, and cannot be written on this machine", "F57"),
 )
+_NO_ANSWER = frozenset({408, 504})  # "upstream did not answer" is never a rejection, whatever the body
+_NOT_NOW = frozenset({408, 429})  # at a poll: ask again later
 BY_EVENT = {(row.purpose, row.happened): row for row in TABLE}
 
 _OF_LOSS = {
@@ -157,8 +160,12 @@ def _of_submit(heard: Heard, state: State | None, facts: Facts) -> Happened | No
         return _OF_LOSS[heard.loss]
     if isinstance(state, Failed):
         return H.FAILED
-    if not isinstance(state, Refused):
+    if isinstance(state, Running | Fetch | Succeeded):
         return None
+    if not isinstance(state, Refused):
+        return H.UNREADABLE
+    if heard.status in _NO_ANSWER:
+        return H.GATEWAY
     if heard.status >= 500:
         listed = any((row.status, row.shape) == (heard.status, state.shape) for row in facts.rejections)
         return H.LISTED_5XX if listed else H.GATEWAY
@@ -179,16 +186,29 @@ def _of_poll(heard: Heard, state: State | None) -> Happened | None:
         return H.FAILED
     if not isinstance(state, Refused):
         return None
-    if heard.status >= 500 or state.kind in {Kind.RATE_LIMITED, Kind.UNAVAILABLE}:
-        return H.BUSY
     if state.kind is Kind.JOB_NOT_FOUND:
         return H.NOT_FOUND
+    if heard.status >= 500 or heard.status in _NOT_NOW or state.kind in {Kind.RATE_LIMITED, Kind.UNAVAILABLE}:
+        return H.BUSY
     return H.UNREADABLE if state.kind is Kind.PROTOCOL_ERROR or not state.shape else H.REFUSED
 
 
 def after_download(fault: Fault) -> Row:
     """The row for a download that gave no image."""
     return BY_EVENT[_D, _OF_FAULT[fault]]
+
+
+def understood(adapter: Adapter, heard: Heard, task: Task | None) -> State | None:
+    """What an adapter makes of what was heard; None where there is no reply.
+
+    An adapter that raises has a bug, and the task may run all the same: that is a reply not understood.
+    """
+    if isinstance(heard, Lost):
+        return None
+    try:
+        return adapter.read(heard, task)
+    except Exception as error:  # noqa: BLE001 - a stranger's adapter may raise anything
+        return Refused(Kind.PROTOCOL_ERROR, f"the adapter {adapter.facts.name} raised {type(error).__name__}: {error}")
 
 
 def reply_of(heard: Heard) -> Reply | None:

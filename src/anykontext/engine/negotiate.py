@@ -21,6 +21,7 @@ from anykontext.model.words import near
 
 DIALS = ("output_format", "seed", "safety_tolerance", "guidance", "steps", "prompt_upsampling")
 MEGAPIXEL = 1_048_576
+SHOWN = 200  # characters of a provider option that an adjustment records
 
 
 @dataclass(slots=True, eq=False)
@@ -254,7 +255,9 @@ def _fit_number(asked: float, spec: Numbers) -> tuple[Any, str, Any]:
             f"it takes {low} to {high}; the remainder is sent",
             (low, high),
         )
-    return min(max(asked, low), high), f"it takes {low} to {high}", (low, high)
+    whole = asked if spec.fractions else round(asked)
+    kind = "" if whole == asked else "whole numbers from "
+    return min(max(whole, low), high), f"it takes {kind}{low} to {high}", (low, high)
 
 
 def _extra(request: ImageRequest, candidate: Candidate) -> tuple[Mapping[str, Any], list[Adjustment]]:
@@ -277,5 +280,13 @@ def _extra(request: ImageRequest, candidate: Candidate) -> tuple[Mapping[str, An
             raise Misfit(f"{facts.name}.{name}", value, None, f"{name!r} cannot be written as JSON: {error}") from None
         looser = known[name] == "safety_tolerance"
         reason = "set by the caller in the provider's own words"
-        adjustments.append(Adjustment(name, None, value, reason, more_permissive=looser, by="provider_options"))
+        sent = _shown(name, value)
+        adjustments.append(Adjustment(name, None, sent, reason, more_permissive=looser, by="provider_options"))
     return Frozen(given), adjustments
+
+
+def _shown(name: str, value: Any) -> Any:
+    """A value as it is recorded: adjustments go into handles and logs, where no secret and no picture belongs."""
+    if "secret" in name:
+        return "[hidden]"
+    return f"<{len(value)} characters>" if isinstance(value, str) and len(value) > SHOWN else value

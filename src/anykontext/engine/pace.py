@@ -1,5 +1,6 @@
 """How long to wait: between polls, before a repeat, and as a provider asks."""
 
+import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -9,6 +10,8 @@ from anykontext.engine.watch import Watch
 
 PATIENCE_S = 5.0  # for a submit that was surely not accepted, design section 6
 WAIT_MAX_S = 5.0  # between two polls of a provider in trouble
+LONGEST_S = 1e9  # what a provider can ask for; more is as good as never
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 def retry_after(heard: Heard) -> float | None:
@@ -19,8 +22,10 @@ def retry_after(heard: Heard) -> float | None:
     text = heard.retry_after if isinstance(heard, Reply) else None
     if text is None:
         return None
+    if _SECONDS.fullmatch(text.strip()):
+        return min(float(text), LONGEST_S)
     try:
-        return max(0.0, float(text)) if text.strip()[:1].isdigit() else _until(text, heard.headers.get("date"))  # type: ignore[union-attr]  # a Reply, since it has a text
+        return _until(text, heard.headers.get("date"))  # type: ignore[union-attr]  # a Reply, since it has a text
     except (ValueError, OverflowError):
         return None
 
@@ -39,6 +44,8 @@ def _aware(moment: datetime) -> datetime:
 def repeat_after(watch: Watch, troubles: int, asked: float | None, *, first_s: float) -> float:
     """Seconds before something is tried again: as asked, else doubling from `first_s` with jitter, at most 5 s.
 
+    Never less than half of `first_s`: a provider that asks for 0 seconds is not hammered.
+
     Args:
         watch: For the jitter.
         troubles: How often in a row it went wrong, 1 for the first time.
@@ -46,7 +53,7 @@ def repeat_after(watch: Watch, troubles: int, asked: float | None, *, first_s: f
         first_s: The wait after the first trouble.
     """
     if asked is not None:
-        return asked
+        return max(asked, first_s / 2)
     return min(first_s * 2.0 ** min(troubles - 1, 16), WAIT_MAX_S) * (0.5 + watch.jitter / 2)
 
 

@@ -19,6 +19,7 @@ class Policy:
         failover_on: The kinds after which the next candidate is tried.
         on_maybe_charged: Whether to go on after something that may have been paid.
         on_moderated: Whether to offer a refused prompt to the next candidate.
+        waits_when_full: Whether to wait for a free place at a candidate while another could serve.
         submit_grace_s: Seconds that a submit in flight is waited for after a deadline or Ctrl-C.
     """
 
@@ -26,6 +27,7 @@ class Policy:
     failover_on: frozenset[Kind] = FAILOVER_ON
     on_maybe_charged: GoOn = "raise"
     on_moderated: GoOn = "raise"
+    waits_when_full: bool = False
     submit_grace_s: float = 30.0
 
     def goes_on_after(self, kind: Kind, *, maybe_charged: bool) -> bool:

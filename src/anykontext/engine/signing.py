@@ -1,5 +1,6 @@
 """Where a call goes, and whether the key goes with it: by purpose and by origin (design section 6, promise 6)."""
 
+import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
@@ -7,6 +8,9 @@ from urllib.parse import SplitResult, urlsplit
 
 from anykontext.adapting import Call
 from anykontext.engine.provider import Provider
+
+# Names and addresses that every HTTP library reads alike; others are a way to be sent to another host than was checked.
+_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|[0-9a-f:]*:[0-9a-f:.]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +39,11 @@ def address(call: Call, provider: Provider) -> Address:
         UntrustedUrl: The URL is none that anything may be sent to.
     """
     if call.origin is not None:
+        if not call.path.startswith("/"):
+            raise UntrustedUrl("a path below an origin begins with a slash")
         url = provider.origins[call.origin] + call.path
         return Address(url, signed=_may_carry_key(_split(url), provider), guarded=False)
-    target = _split(call.path)
+    target = _checked(call.path)
     own = any(_origin(target) == _origin(_split(base)) for base in provider.origins.values())
     trusted = own or _is_trusted_domain(target, provider)
     return Address(call.path, signed=trusted and _may_carry_key(target, provider), guarded=not trusted)
@@ -46,11 +52,20 @@ def address(call: Call, provider: Provider) -> Address:
 def _split(url: str) -> SplitResult:
     try:
         found = urlsplit(url)
-        usable = found.scheme in {"http", "https"} and found.hostname and (found.port or 1) > 0
+        usable = found.scheme in {"http", "https"} and found.hostname and found.port != 0
     except ValueError:
         raise UntrustedUrl("a URL that cannot be read") from None
     if not usable or found.username is not None or found.password is not None or not url.isprintable() or " " in url:
         raise UntrustedUrl(f"not a plain http or https URL: {url[:80]!r}")
+    return found
+
+
+def _checked(url: str) -> SplitResult:
+    """A URL of a reply or a handle, whose host must be plain as well."""
+    found = _split(url)
+    host = found.hostname or ""
+    if not _HOST.fullmatch(host) or ("[" in found.netloc) != (":" in host):
+        raise UntrustedUrl(f"not a plain host name: {url[:80]!r}")
     return found
 
 
@@ -81,7 +96,10 @@ def is_loopback(host: str) -> bool:
 
 def is_delivery(url: str, provider: Provider) -> bool:
     """Whether a link leads to the provider's own hosts, by name: for clients that resolve names out of our sight."""
-    target = _split(url)
+    try:
+        target = _checked(url)
+    except UntrustedUrl:
+        return False
     host = target.hostname or ""
     if host in hosts_of(provider):
         return True

@@ -1,11 +1,11 @@
 """From a request to an accepted task: the part of a job that can cost money, sent once and only once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from anykontext.adapting import Effective, Fetch, Running, State, Succeeded, Task
+from anykontext.adapting import Balance, Checks, Effective, Fetch, Refused, Running, State, Succeeded, Task
 from anykontext.engine.effects import Admit, All, Entry, Flow, Persist, Send, Sleep
 from anykontext.engine.ends import Ended, ended_by, gravest
-from anykontext.engine.money_table import Again, Happened, after_submit, reply_of
+from anykontext.engine.money_table import Again, Happened, after_submit, understood
 from anykontext.engine.pace import PATIENCE_S, repeat_after
 from anykontext.engine.policy import Policy
 from anykontext.engine.provider import Candidate
@@ -17,6 +17,7 @@ from anykontext.model.job import JobHandle
 from anykontext.model.money import Cost
 from anykontext.model.result import Adjustment
 
+CHECK_S = 10.0
 FIRST_REPEAT_S = 1.0  # after a refusal without Retry-After, F10
 
 
@@ -35,6 +36,13 @@ class Step:
     orders: tuple[Effective, ...]
     adjustments: tuple[Adjustment, ...]
     price: Cost
+
+    def price_of(self, tasks: int, handle: JobHandle | None = None) -> Cost:
+        """What so many of its tasks cost at most; `handle` names them all where a job was resumed without orders."""
+        if tasks >= len(self.orders or (handle.tasks if handle else ())):
+            return self.price
+        mode = self.orders[0].mode if self.orders else handle.mode if handle else ""
+        return self.candidate.price(mode).times(tasks * self.candidate.provider.adapter.facts.images_per_task)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +72,9 @@ def submit_attempt(watch: Watch, step: Step, policy: Policy, *, is_last: bool) -
     candidate = watch.candidate = step.candidate
     for adjustment in step.adjustments:
         watch.see((yield watch.emit(Adjusted, adjustment=adjustment)))
-    if not watch.see((yield Admit(candidate, len(step.orders), watch.left_s))):
-        return Ended(
-            Kind.RATE_LIMITED, "no free place among its running tasks before the deadline", maybe_charged=False
-        )
+    patience_s = watch.left_s if is_last or policy.waits_when_full else 0.0
+    if not watch.see((yield Admit(candidate, len(step.orders), patience_s))):
+        return Ended(Kind.RATE_LIMITED, "all its places are taken by running tasks of ours", maybe_charged=False)
     watch.see((yield watch.emit(Submitting, tasks=len(step.orders))))
     if len(step.orders) == 1:
         outcomes = [(yield from _submit_task(watch, step.orders[0], policy, is_last=is_last))]
@@ -78,6 +85,7 @@ def submit_attempt(watch: Watch, step: Step, policy: Policy, *, is_last: bool) -
 
 
 def _sum_up(watch: Watch, step: Step, outcomes: list[State | Ended]) -> Flow[Accepted | Ended]:
+    outcomes = _once_each(outcomes)
     states = tuple(one for one in outcomes if not isinstance(one, Ended))
     refused = tuple(one for one in outcomes if isinstance(one, Ended))
     if not states:
@@ -100,6 +108,23 @@ def _sum_up(watch: Watch, step: Step, outcomes: list[State | Ended]) -> Flow[Acc
     return Accepted(step, handle, states, refused, watch.seconds)
 
 
+def _once_each(outcomes: list[State | Ended]) -> list[State | Ended]:
+    """The same outcomes, where a task that was named before is one whose own name we do not know (F19)."""
+    seen: set[str] = set()
+    unique: list[State | Ended] = []
+    for one in outcomes:
+        task = None if isinstance(one, Ended) else task_of(one)
+        if task is not None and task.id in seen:
+            unique.append(
+                Ended(Kind.OUTCOME_UNKNOWN, f"two submits were answered with one task {task.id}", maybe_charged=True)
+            )
+            continue
+        if task is not None:
+            seen.add(task.id)
+        unique.append(one)
+    return unique
+
+
 def _submit_task(watch: Watch, order: Effective, policy: Policy, *, is_last: bool) -> Flow[State | Ended]:
     """Send one submit. It is sent again only after an end that the money table calls surely not accepted."""
     candidate = watch.candidate
@@ -108,12 +133,15 @@ def _submit_task(watch: Watch, order: Effective, policy: Policy, *, is_last: boo
     call = adapter.submit(order)
     way = address(call, provider)
     waited, troubles = 0.0, 0
+    if watch.left_s <= 0:
+        return _too_late(watch)
     while True:
         watch.see((yield Persist(Entry(watch.job_id, candidate.name, "intent"))))
         within_s = max(watch.left_s, 0.0) + policy.submit_grace_s
         heard = watch.see((yield Send(call, provider, way, within_s, policy.submit_grace_s)))
-        reply = reply_of(heard)
-        state = adapter.read(reply, None) if reply else None
+        state = understood(adapter, heard, None)
+        if isinstance(state, Refused) and state.kind is Kind.OUT_OF_CREDIT and adapter.facts.busy_as_out_of_credit:
+            state = yield from _confirmed(watch, candidate, state)
         row = after_submit(heard, state, adapter.facts)
         if row is None:
             assert state is not None
@@ -129,6 +157,28 @@ def _submit_task(watch: Watch, order: Effective, policy: Policy, *, is_last: boo
             return end
         watch.see((yield watch.emit(Retrying, purpose="submit", reason=end.message, wait_s=pause)))
         watch.see((yield Sleep(pause)))
+        if watch.left_s <= 0:
+            return end
+
+
+def _confirmed(watch: Watch, candidate: Candidate, refused: Refused) -> Flow[Refused]:
+    """Whether the credit has really run out, where the provider says so when it is busy, too (quirk bfl-10)."""
+    adapter, provider = candidate.provider.adapter, candidate.provider
+    if not isinstance(adapter, Checks) or watch.left_s <= 0:
+        return refused
+    call = adapter.check()
+    heard = watch.see((yield Send(call, provider, address(call, provider), min(watch.left_s, CHECK_S))))
+    balance = understood(adapter, heard, None)
+    price = candidate.price("").amount
+    if not isinstance(balance, Balance) or balance.usd is None or price is None or balance.usd < price:
+        return refused
+    message = f"{refused.message}, although {balance.amount} {balance.unit} are left: it is busy"
+    return replace(refused, kind=Kind.RATE_LIMITED, message=message)
+
+
+def _too_late(watch: Watch) -> Ended:
+    message = f"the deadline of {watch.deadline_s:g} s passed before anything was sent"
+    return Ended(Kind.DEADLINE_EXCEEDED, message, maybe_charged=False, advice="Send it again with a longer deadline")
 
 
 def task_of(state: State) -> Task | None:

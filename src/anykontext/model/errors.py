@@ -50,13 +50,13 @@ class AnykontextError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors cross process borders (worker pools): rebuild from the fields, whatever the constructor takes.
-        return _rebuilt, (type(self), self.args, dict(self.__dict__))
+        # The fields are the state, not arguments: `errors` holds the error itself.
+        return _rebuilt, (type(self), self.args), dict(self.__dict__)
 
 
-def _rebuilt(cls: type[AnykontextError], args: tuple[object, ...], fields: dict[str, object]) -> AnykontextError:
+def _rebuilt(cls: type[AnykontextError], args: tuple[object, ...]) -> AnykontextError:
     error = cls.__new__(cls, *args)
     error.args = args
-    error.__dict__.update(fields)
     return error
 
 

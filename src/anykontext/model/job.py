@@ -99,7 +99,9 @@ class JobHandle:
             InvalidRequest: The text is no handle, or one of a version that this release cannot read.
         """
         try:
-            found = json.loads(text) if isinstance(text, str | bytes) else dict(text)
+            found = json.loads(text) if isinstance(text, str | bytes) else text
+            if not isinstance(found, Mapping):
+                raise ValueError("a JSON object is needed")
             if found["version"] != HANDLE_VERSION:
                 raise InvalidRequest(
                     f"this job handle has version {found['version']!r}, and this release reads {HANDLE_VERSION}; "

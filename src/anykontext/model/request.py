@@ -2,9 +2,9 @@
 
 import base64
 import json
-import math
 import operator
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
@@ -17,7 +17,9 @@ from anykontext.model.words import near
 
 OutputFormat = Literal["jpeg", "png", "webp"]
 MODELS = ("flux-kontext-pro", "flux-kontext-max", "flux-kontext-dev", "flux-1.1-pro", "flux-1.1-pro-ultra")
+FLOAT_MAX = sys.float_info.max
 SEED_MAX = 2**64 - 1
+SIDE_MAX = 99_999  # pixels; no model comes near it
 
 # What people write out of habit from other libraries, and our word for it.
 OTHER_WORDS = {
@@ -50,9 +52,16 @@ def _whole(value: Any) -> Any:
         raise ValueError(f"a whole number is needed, not {value!r}") from None
 
 
+def _seed(value: Any) -> Any:
+    seed = _whole(value)
+    if not 0 <= seed <= SEED_MAX:
+        raise ValueError("a seed is a whole number from 0 to 2^64 - 1")
+    return seed
+
+
 def _number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"a number is needed, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -FLOAT_MAX <= value <= FLOAT_MAX:
+        raise ValueError("a number is needed")
     return value
 
 
@@ -67,7 +76,9 @@ def _size(value: Any) -> Any:
     if isinstance(value, str) and (found := _SIZE.match(value)):
         return (int(found[1]), int(found[2]))
     if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
-        return tuple(_whole(side) for side in value)
+        sides = tuple(_whole(side) for side in value)
+        if all(1 <= side <= SIDE_MAX for side in sides):
+            return sides
     raise ValueError(f'a size is (width, height) in pixels, or "1024x768", not {value!r}')
 
 
@@ -122,20 +133,20 @@ class ImageRequest(BaseModel):
     aspect_ratio: Annotated[str, BeforeValidator(_ratio)] | None = None
     size: Annotated[tuple[int, int], BeforeValidator(_size)] | None = None
     output_format: Annotated[OutputFormat, BeforeValidator(_format)] = "jpeg"
-    seed: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=SEED_MAX)] | None = None
+    seed: Annotated[int, BeforeValidator(_seed)] | None = None
     safety_tolerance: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=6)] = 2
     guidance: Annotated[float, BeforeValidator(_number), Field(gt=0)] | None = None
     steps: Annotated[int, BeforeValidator(_whole), Field(ge=1)] | None = None
     prompt_upsampling: Annotated[bool, Field(strict=True)] = False
     translate_prompt: Annotated[bool, Field(strict=True)] = False
-    num_images: Annotated[int, BeforeValidator(_whole), Field(ge=1)] = 1
+    num_images: Annotated[int, BeforeValidator(_whole), Field(ge=1, le=1000)] = 1
     watermark: Annotated[str, Field(strict=True, min_length=1)] | None = None
     webhook_url: Annotated[str, Field(strict=True, pattern=r"^https?://\S+$", max_length=2083)] | None = None
     idempotency_key: Annotated[str, Field(strict=True, min_length=1, max_length=255)] | None = None
     tags: Annotated[Mapping[str, str], AfterValidator(freeze)] = Frozen()
     provider_options: Annotated[Mapping[str, Mapping[str, Any]], AfterValidator(freeze)] = Frozen()
 
-    def __init__(self, prompt: Any = ..., images: Any = (), **fields: Any) -> None:
+    def __init__(self, /, prompt: Any = ..., images: Any = (), **fields: Any) -> None:
         given = {"images": images} if not isinstance(images, tuple) or images else {}
         if prompt is ...:
             raise InvalidRequest("a prompt is needed: the words that say what to do")
@@ -206,8 +217,11 @@ def _sentence(error: Any) -> str:
     field = field.split(".function-")[0].split(".constrained-")[0]
     message = error["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
-    shown = repr(error["input"])
-    told = field == "images" or len(shown) > 60 or shown in message
+    try:
+        shown = repr(error["input"])
+    except (ValueError, RecursionError):  # a number of thousands of digits, a list that holds itself
+        shown = type(error["input"]).__name__
+    told = not error["loc"] or field == "images" or len(shown) > 60 or shown in message
     return f"{field}: {message}" + ("" if told else f", not {shown}")
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
+from anykontext.model.frozen import thaw
 from anykontext.model.money import Cost
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class Adjustment:
 
     def to_json(self) -> dict[str, Any]:
         """The JSON form, as a mapping."""
-        return {name: getattr(self, name) for name in ("option", "asked", "sent", "reason", "more_permissive", "by")}
+        names = ("option", "asked", "sent", "reason", "more_permissive", "by")
+        return {name: thaw(getattr(self, name)) for name in names}
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Self:

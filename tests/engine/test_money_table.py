@@ -1,0 +1,228 @@
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from anykontext.adapting import Failed, Kind, Refused, Running, Succeeded, Task
+from anykontext.engine.effects import Fault, Loss
+from anykontext.engine.ends import Ended
+from anykontext.engine.follow import Made, follow_task
+from anykontext.engine.money_table import (
+    BY_EVENT,
+    TABLE,
+    Again,
+    Charged,
+    Happened,
+    Row,
+    after_download,
+    after_poll,
+    after_submit,
+)
+from anykontext.engine.policy import Policy
+from anykontext.engine.submit import Accepted, submit_attempt
+from anykontext_bfl import Bfl
+
+H = Happened
+NOT_FOUND = (404, {"status": "Task not found"})
+PENDING = (200, {"status": "Pending"})
+
+# What the world says so that a row is reached: (HTTP status, body), a Loss, a Fault, or the name of a Toy's state.
+SUBMIT: dict[Happened, Any] = {
+    H.NOT_CONNECTED: Loss.NOT_CONNECTED,
+    H.CERTIFICATE: Loss.CERTIFICATE,
+    H.NO_CONNECTION_FREE: Loss.NO_CONNECTION_FREE,
+    H.FORBIDDEN: Loss.FORBIDDEN,
+    H.INTERRUPTED: Loss.INTERRUPTED,
+    H.LOST: Loss.AFTER_SENDING,
+    H.TOO_LARGE: Loss.TOO_LARGE,
+    H.RATE_LIMITED: (429, {"detail": "Too many tasks"}),
+    H.REFUSED: (402, {"detail": "Insufficient credits"}),
+    H.LISTED_5XX: (503, {"detail": "Overloaded"}),
+    H.GATEWAY: (502, "<html>Bad Gateway</html>"),
+    H.UNREADABLE: (200, "<html>Welcome</html>"),
+    H.FAILED: "failed",
+}
+POLL: dict[Happened, Any] = {
+    H.INTERRUPTED: Loss.INTERRUPTED,
+    H.NOT_CONNECTED: Loss.NOT_CONNECTED,
+    H.CERTIFICATE: Loss.CERTIFICATE,
+    H.NO_CONNECTION_FREE: Loss.NO_CONNECTION_FREE,
+    H.LOST: Loss.AFTER_SENDING,
+    H.BUSY: (503, "<html>Service Unavailable</html>"),
+    H.FORBIDDEN: Loss.FORBIDDEN,
+    H.TOO_LARGE: Loss.TOO_LARGE,
+    H.NOT_FOUND: NOT_FOUND,
+    H.REFUSED: (403, {"detail": "Not authenticated"}),
+    H.UNREADABLE: (200, "<html>Welcome</html>"),
+    H.FAILED: (200, {"status": "Error", "details": {"error": "broken"}}),
+    H.DEADLINE: PENDING,
+}
+DOWNLOAD: dict[Happened, Fault] = {
+    H.GONE: Fault.GONE,
+    H.LOST: Fault.LOST,
+    H.FORBIDDEN: Fault.FORBIDDEN,
+    H.BAD: Fault.BAD,
+    H.DISK: Fault.DISK,
+}
+KIND_OF_REFUSAL = {("submit", H.REFUSED): Kind.OUT_OF_CREDIT, ("poll", H.REFUSED): Kind.AUTHENTICATION_FAILED}
+
+
+def rows(purpose: str) -> list[Any]:
+    return [pytest.param(row, id=row.happened.name.lower()) for row in TABLE if row.purpose == purpose]
+
+
+def heard(lab: SimpleNamespace, what: Any) -> Any:
+    return lab.lost(what) if isinstance(what, Loss) else lab.said(*what)
+
+
+def kind_of(row: Row) -> Kind:
+    return row.kind or KIND_OF_REFUSAL.get((row.purpose, row.happened), Kind.GENERATION_FAILED)
+
+
+def test_every_row_has_a_scenario_here() -> None:
+    reached = {
+        *(("submit", what) for what in SUBMIT),
+        *(("poll", what) for what in POLL),
+        *(("download", what) for what in DOWNLOAD),
+    }
+
+    assert reached == set(BY_EVENT)
+
+
+def test_no_event_has_two_rows() -> None:
+    assert len(BY_EVENT) == len(TABLE)
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: f"{row.purpose}-{row.happened.name.lower()}")
+def test_every_row_says_why_and_names_only_faults_that_exist(row: Row) -> None:
+    assert row.because
+    assert all(re.fullmatch(r"F([1-9]|[1-5]\d|6[0-7])", one) for one in row.faults.split())
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if row.purpose == "submit"], ids=lambda row: row.happened.name)
+def test_a_submit_that_may_be_charged_is_never_made_again(row: Row) -> None:
+    assert row.charged is Charged.NO or row.again is Again.NEVER
+
+
+@pytest.mark.parametrize("loss", Loss)
+def test_every_loss_has_a_row_at_a_submit_and_at_a_poll(lab: SimpleNamespace, loss: Loss) -> None:
+    at_submit = after_submit(lab.lost(loss), None, Bfl.facts)
+    at_poll = after_poll(lab.lost(loss), None)
+
+    assert at_submit in TABLE
+    assert at_poll in TABLE
+
+
+@pytest.mark.parametrize("what", Fault)
+def test_every_fault_of_a_download_has_a_row(what: Fault) -> None:
+    assert after_download(what) in TABLE
+
+
+@pytest.mark.parametrize("row", rows("submit"))
+def test_a_submit_is_acted_on_as_its_row_says(lab: SimpleNamespace, row: Row) -> None:
+    what = SUBMIT[row.happened]
+    if what == "failed":
+        charged = Failed(Kind.GENERATION_FAILED, "broken", maybe_charged=True)
+        free = Failed(Kind.GENERATION_FAILED, "broken", maybe_charged=False)
+        for state in (charged, free):
+            toy = lab.candidate(adapter=lab.Toy({"ended": state}))
+            world = lab.World([lab.said(200, "ended")])
+            end = world.run(submit_attempt(world.watch(), lab.step(toy), Policy(), is_last=True))
+            assert (end.kind, end.maybe_charged, len(world.submits)) == (row.kind or state.kind, state.maybe_charged, 1)
+        return
+    world = lab.World([heard(lab, what)], then=lab.accepted())
+    always = lab.World(then=heard(lab, what))
+
+    outcome = world.run(submit_attempt(world.watch(), lab.step(), Policy(), is_last=True))
+    end = always.run(submit_attempt(always.watch(), lab.step(), Policy(), is_last=True))
+
+    assert isinstance(outcome, Accepted) == (row.again is Again.SHORTLY)
+    assert len(world.submits) == (2 if row.again is Again.SHORTLY else 1)
+    assert len(always.submits) == (3 if row.again is Again.SHORTLY else 1)
+    assert isinstance(end, Ended)
+    assert (end.kind, end.maybe_charged) == (kind_of(row), row.charged is Charged.MAYBE)
+
+
+@pytest.mark.parametrize("row", rows("poll"))
+def test_a_poll_is_acted_on_as_its_row_says(lab: SimpleNamespace, row: Row) -> None:
+    task = Task("one", "https://api.bfl.ai/v1/get_result?id=one")
+    what = heard(lab, POLL[row.happened])
+    once, always = lab.World([what], then=lab.ready()), lab.World(then=what)
+    limit = Bfl.facts.not_found_polls if row.happened is H.NOT_FOUND else Bfl.facts.unreadable_polls
+
+    outcome = once.run(follow_task(once.watch(candidate=lab.candidate()), task, None))
+    end = always.run(follow_task(always.watch(candidate=lab.candidate()), task, None))
+
+    asked_once_only = row.again is Again.NEVER and row.happened is not H.DEADLINE
+    assert isinstance(outcome, Ended if asked_once_only else Made)
+    assert isinstance(end, Ended)
+    assert (end.kind, end.maybe_charged) == (kind_of(row), row.charged is Charged.MAYBE)
+    if row.again is Again.LIMITED:
+        assert len(always.polls) == limit + 1
+    elif row.again is Again.NEVER and row.happened is not H.DEADLINE:
+        assert len(always.polls) == 1
+    else:
+        assert always.seconds == pytest.approx(60, abs=1)
+
+
+@pytest.mark.parametrize("row", rows("download"))
+def test_a_download_is_acted_on_as_its_row_says(lab: SimpleNamespace, row: Row) -> None:
+    task = Task("one", "https://api.bfl.ai/v1/get_result?id=one")
+    what = lab.fault(DOWNLOAD[row.happened])
+    once = lab.World(then=lab.ready(), downloads=[what])
+    always = lab.World(then=lab.ready(), last_download=what)
+
+    outcome = once.run(follow_task(once.watch(candidate=lab.candidate()), task, None))
+    end = always.run(follow_task(always.watch(candidate=lab.candidate()), task, None))
+
+    assert isinstance(outcome, Ended if row.again is Again.NEVER else Made)
+    assert isinstance(end, Ended)
+    assert (end.kind, end.maybe_charged) == (row.kind, True)
+    assert (always.seconds > 50) == (row.again is Again.ALWAYS)
+
+
+@pytest.mark.parametrize("http", [408, 504])
+def test_an_upstream_that_did_not_answer_is_never_a_rejection_even_where_facts_list_it(
+    lab: SimpleNamespace, http: int
+) -> None:
+    world = lab.World([lab.said(http, {"detail": "timeout"})])
+    state = Refused(Kind.UNAVAILABLE, "timeout", shape="detail")
+
+    end = world.run(submit_attempt(world.watch(), lab.step(), Policy(), is_last=True))
+
+    assert (end.kind, end.maybe_charged, len(world.submits)) == (Kind.OUTCOME_UNKNOWN, True, 1)
+    assert state.shape in {row.shape for row in Bfl.facts.rejections}
+    assert not {row.status for row in Bfl.facts.rejections} & {408, 504}
+
+
+def test_f18_a_refusal_in_the_body_of_a_200_is_judged_by_the_body(lab: SimpleNamespace) -> None:
+    toy = lab.candidate(adapter=lab.Toy({"no": Refused(Kind.OUT_OF_CREDIT, "no credit", shape="code")}))
+    world = lab.World([lab.said(200, "no")])
+
+    end = world.run(submit_attempt(world.watch(), lab.step(toy), Policy(), is_last=True))
+
+    assert (end.kind, end.maybe_charged) == (Kind.OUT_OF_CREDIT, False)
+
+
+def test_a_state_that_answers_no_submit_is_outcome_unknown(lab: SimpleNamespace) -> None:
+    from anykontext.adapting import Balance, Cancelling
+
+    states = {"balance": Balance(None, "credits"), "cancelling": Cancelling(Task("one"))}
+    toy = lab.candidate(adapter=lab.Toy(states))
+
+    for name in states:
+        world = lab.World([lab.said(200, name)])
+        end = world.run(submit_attempt(world.watch(), lab.step(toy), Policy(), is_last=True))
+        assert (end.kind, end.maybe_charged) == (Kind.OUTCOME_UNKNOWN, True)
+
+
+def test_what_a_provider_accepted_has_no_row(lab: SimpleNamespace) -> None:
+    from anykontext.adapting import Call, Fetch, Purpose, Reply
+
+    call = Call(Purpose.SUBMIT, "POST", "/")
+    reply = Reply(call, 200, {}, b"")
+
+    for state in (Running(Task("one"), "Pending"), Fetch(call, Task("one")), Succeeded(())):
+        assert after_submit(reply, state, Bfl.facts) is None
+        assert after_poll(reply, state) is None

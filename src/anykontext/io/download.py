@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from typing import Protocol
 from urllib.parse import urljoin
 
 import httpx
@@ -13,7 +14,7 @@ import pybase64
 
 from anykontext.engine.effects import Download, Fault, Fetched, NotDownloaded
 from anykontext.io.guard import AsyncGuardedClient, Forbidden, GuardedClient, bounded
-from anykontext.io.spool import MAX_PIXELS, BadImage, Incoming, Spool
+from anykontext.io.spool import MAX_PIXELS, BadImage, Spool
 from anykontext.io.urls import bare, split
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -34,7 +35,27 @@ class _Stopped(Exception):
         self.http_status = http_status
 
 
-_EXPECTED = (_Stopped, BadImage, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError)
+# All that `receive` raises when a server or a link is to blame.
+EXPECTED = (_Stopped, BadImage, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError)
+
+
+class Link(Protocol):
+    """What is fetched: a `Download`, or the link of an input image."""
+
+    @property
+    def url(self) -> str | None:
+        """Where it lies, byte for byte as it was given."""
+
+    @property
+    def within_s(self) -> float:
+        """How long it may take, in seconds."""
+
+
+class Sink(Protocol):
+    """Where the bytes go."""
+
+    def write(self, chunk: bytes, /) -> object:
+        """Take some bytes."""
 
 
 class Receiving:
@@ -47,7 +68,7 @@ class Receiving:
         user_agent: Our name in the request.
     """
 
-    def __init__(self, what: Download, *, clock: Callable[[], float], max_bytes: int, user_agent: str) -> None:
+    def __init__(self, what: Link, *, clock: Callable[[], float], max_bytes: int, user_agent: str) -> None:
         self._what = what
         self._clock = clock
         self._end = clock() + what.within_s
@@ -216,19 +237,24 @@ def fetch(
                 incoming.write(receiving.decoded(what.base64))
             else:
                 with bounded(receiving.seconds_left):
-                    _receive(client, receiving, incoming)
+                    receive(client, receiving, incoming)
             return incoming.keep(max_pixels=max_pixels, source_url=receiving.source_url, expires_at=what.expires_at)
-    except _EXPECTED as error:
+    except EXPECTED as error:
         return receiving.verdict(error)
 
 
-def _receive(client: httpx.Client, receiving: Receiving, incoming: Incoming) -> None:
+def receive(client: httpx.Client, receiving: Receiving, sink: Sink) -> None:
+    """Read one body into a sink, over checked redirects.
+
+    Raises:
+        One of `EXPECTED`: `Receiving.verdict` tells what it means.
+    """
     while True:
         request = receiving.request(client)
         with closing(client.send(request, stream=True, auth=None, follow_redirects=False)) as reply:
             if receiving.head(reply.status_code, reply.headers):
                 for chunk in reply.iter_raw():
-                    incoming.write(receiving.feed(chunk))
+                    sink.write(receiving.feed(chunk))
                 return receiving.ended()
 
 
@@ -250,22 +276,23 @@ async def afetch(
                 incoming.write(await asyncio.to_thread(receiving.decoded, what.base64))
             else:
                 async with asyncio.timeout(max(receiving.seconds_left(), 0)):
-                    await _areceive(client, receiving, incoming)
+                    await areceive(client, receiving, incoming)
             return await asyncio.to_thread(
                 incoming.keep, max_pixels=max_pixels, source_url=receiving.source_url, expires_at=what.expires_at
             )
-    except _EXPECTED as error:
+    except EXPECTED as error:
         return receiving.verdict(error)
 
 
-async def _areceive(client: httpx.AsyncClient, receiving: Receiving, incoming: Incoming) -> None:
+async def areceive(client: httpx.AsyncClient, receiving: Receiving, sink: Sink) -> None:
+    """As `receive`, for asyncio; the caller holds the time limit."""
     while True:
         request = receiving.request(client)
         reply = await client.send(request, stream=True, auth=None, follow_redirects=False)
         try:
             if receiving.head(reply.status_code, reply.headers):
                 async for chunk in reply.aiter_raw():
-                    incoming.write(receiving.feed(chunk))
+                    sink.write(receiving.feed(chunk))
                 return receiving.ended()
         finally:
             await reply.aclose()

@@ -6,7 +6,7 @@ A submit in flight is shielded: a cancellation waits for its reply, for a while,
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -37,13 +37,15 @@ from anykontext.engine.provider import Candidate, Provider
 from anykontext.engine.signing import hosts_of, is_delivery
 from anykontext.engine.watch import Watch
 from anykontext.io.download import afetch
-from anykontext.io.exchange import LIMITS, Collected, chunks_of, lost, request_of, uploaded
+from anykontext.io.exchange import CLOSED, LIMITS, Collected, chunks_of, lost, request_of, uploaded
 from anykontext.io.guard import Forbidden, async_guarded_client
 from anykontext.io.notify import Notifier
 from anykontext.io.slots import Slots
 from anykontext.io.spool import Spool
 
 T = TypeVar("T")
+L = TypeVar("L")
+END_S = 1.0  # for a cancelled task to close its connection
 
 
 class Stop:
@@ -52,12 +54,13 @@ class Stop:
     def __init__(self) -> None:
         self.wish: asyncio.CancelledError | None = None
         self.at: float | None = None
-        self.abandon = False
         self.wished = asyncio.Event()
+        self.let_go = asyncio.Event()
 
     def request(self, wish: asyncio.CancelledError) -> None:
         """Ask to stop; asked twice, a submit in flight is let go."""
-        self.abandon = self.wish is not None
+        if self.wish is not None:
+            self.let_go.set()
         self.wish = self.wish or wish
         self.at = self.at or time.monotonic()
         self.wished.set()
@@ -87,15 +90,20 @@ class AsyncDriver:
     ) -> None:
         self.spool = spool
         self._own = http_client is None
-        self._http = http_client or httpx.AsyncClient(limits=LIMITS, trust_env=False, follow_redirects=False)
+        self._tls = httpx.create_ssl_context(trust_env=False)  # one for all: it reads the certificates of the world
+        self._http = http_client or httpx.AsyncClient(
+            verify=self._tls, limits=LIMITS, trust_env=False, follow_redirects=False
+        )
         self._guarded: dict[frozenset[str], httpx.AsyncClient] = {}
-        self._free = asyncio.Condition()
+        self._freed = asyncio.Event()
         self._slots = Slots()
         self._random = random_fraction
         self._resolve = resolve
+        self._closed = False
 
     async def close(self) -> None:
         """Close the connections."""
+        self._closed = True
         for client in [*self._guarded.values(), *([self._http] if self._own else [])]:
             await client.aclose()
 
@@ -127,14 +135,17 @@ class AsyncDriver:
         Raises:
             Forbidden: The caller brought a client, which resolves names out of our sight, and the link does not lead
                 to a delivery host of the provider.
+            RuntimeError: The client was closed.
         """
         if not self._own:
             if not is_delivery(url, provider):
                 raise Forbidden("not a delivery host of this provider, and your http_client resolves names itself")
             return self._http
         allowed = hosts_of(provider)
+        if self._closed:
+            raise RuntimeError(CLOSED)
         if allowed not in self._guarded:
-            self._guarded[allowed] = async_guarded_client(allowed, resolve=self._resolve)
+            self._guarded[allowed] = async_guarded_client(allowed, resolve=self._resolve, verify=self._tls)
         return self._guarded[allowed]
 
     async def exchange(self, send: Send) -> Heard:
@@ -151,24 +162,27 @@ class AsyncDriver:
             finally:
                 await response.aclose()
             return collected.heard()
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the provider may hold the request: the flow decides
             return lost(error)
 
-    async def admit(self, candidate: Candidate, places: int, within_s: float) -> bool:
-        """Wait for free places."""
-        async with self._free:
-            try:
-                async with asyncio.timeout(within_s):
-                    await self._free.wait_for(lambda: self._slots.take(candidate, places))
-            except TimeoutError:
-                return False
+    async def admit(
+        self, candidate: Candidate, places: int, within_s: float, held: list[tuple[Candidate, int]]
+    ) -> bool:
+        """Wait for free places, and note them in `held` in the same step: a cancellation never falls between."""
+        try:
+            async with asyncio.timeout(within_s):
+                while not self._slots.take(candidate, places):
+                    await self._freed.wait()
+        except TimeoutError:
+            return False
+        held.append((candidate, places))
         return True
 
-    async def release(self, candidate: Candidate, places: int) -> None:
-        """Give places back."""
+    def release(self, candidate: Candidate, places: int) -> None:
+        """Give places back; it waits for nothing, so that no cancellation keeps it from doing so."""
         self._slots.give_back(candidate, places)
-        async with self._free:
-            self._free.notify_all()
+        self._freed.set()
+        self._freed = asyncio.Event()
 
     def jitter(self) -> float:
         """A random fraction of 0 to 1."""
@@ -207,7 +221,7 @@ class _Run:
         finally:
             flow.close()
             for candidate, places in self.held:
-                await self.driver.release(candidate, places)
+                self.driver.release(candidate, places)
 
     async def _perform(self, effect: Effect) -> Any:
         match effect:
@@ -216,7 +230,7 @@ class _Run:
             case Emit(event):
                 return self.notifier.event(event)
             case Release(candidate):
-                return await self._release(candidate)
+                return self._release(candidate)
             case Sleep(seconds):
                 return await self._pause(seconds)
             case Send(call=call) if call.purpose is Purpose.SUBMIT:
@@ -231,10 +245,8 @@ class _Run:
                 late_image = NotDownloaded(Fault.LOST, f"not fetched within {effect.within_s:.0f} s")
                 return await self._within(self._fetch(effect), effect.within_s + 1.0, late_image)
             case Admit(candidate, places, within_s):
-                if not await self._within(self.driver.admit(candidate, places, within_s), within_s + 1.0, late=False):
-                    return False
-                self.held.append((candidate, places))
-                return True
+                admitting = self.driver.admit(candidate, places, within_s, self.held)
+                return await self._within(admitting, within_s + 1.0, late=False)
             case All(flows):
                 return await self._all(flows)
             case Upload():
@@ -245,14 +257,14 @@ class _Run:
     async def _fetch(self, effect: Download) -> Fetched:
         try:
             client = self.driver.keyless(effect.url or "", effect.provider)
-        except Forbidden as error:
+            return await afetch(client, effect, self.driver.spool)
+        except (Forbidden, RuntimeError) as error:  # the latter: the client was closed
             return NotDownloaded(Fault.FORBIDDEN, str(error))
-        return await afetch(client, effect, self.driver.spool)
 
-    async def _release(self, candidate: Candidate) -> None:
+    def _release(self, candidate: Candidate) -> None:
         for held in [one for one in self.held if one[0] is candidate]:
             self.held.remove(held)
-            await self.driver.release(*held)
+            self.driver.release(*held)
 
     async def _interruptible(self, waiting: Awaitable[Any]) -> None:
         """Wait for something during which a cancellation is a wish to stop, not an end in the middle of a flow."""
@@ -261,11 +273,24 @@ class _Run:
         except asyncio.CancelledError as wish:
             self.stop.request(wish)
 
+    async def _wait(self, seconds: float, tasks: Iterable[asyncio.Future[Any]], until: asyncio.Event) -> None:
+        """Wait until one of the tasks has ended or the event is set, and at most so long."""
+        rung = asyncio.ensure_future(until.wait())
+        every = {*tasks, rung}
+        await self._interruptible(asyncio.wait(every, timeout=seconds, return_when=asyncio.FIRST_COMPLETED))
+        rung.cancel()
+
+    async def _end(self, task: asyncio.Future[Any]) -> None:
+        """Cancel a task, and see it go, so that it leaves nothing behind on the loop."""
+        if not task.done():
+            task.cancel()
+            await self._interruptible(asyncio.wait({task}, timeout=END_S))
+        if task.done() and not task.cancelled():
+            task.exception()  # seen, or asyncio would complain
+
     async def _pause(self, seconds: float) -> None:
         if not self.stop.wished.is_set() and seconds > 0:
-            wished = asyncio.ensure_future(self.stop.wished.wait())
-            await self._interruptible(asyncio.wait({wished}, timeout=seconds))
-            wished.cancel()
+            await self._wait(seconds, (), self.stop.wished)
 
     async def _submit(self, send: Send) -> Heard:
         """Send a submit, and wait for its reply even after a cancellation: for `grace_s`, or until it comes again."""
@@ -277,33 +302,23 @@ class _Run:
             if self.stop.at is not None:
                 until = min(until, self.stop.at + send.grace_s)
             left_s = until - time.monotonic()
-            if left_s <= 0 or self.stop.abandon:
-                sending.cancel()
-                why = "interrupted" if self.stop.wished.is_set() else f"no reply within {send.within_s:.0f} s"
-                return Lost(Loss.AFTER_SENDING, f"{why} while the submit was in flight")
-            wished = asyncio.ensure_future(self.stop.wished.wait())
-            others = set() if self.stop.wished.is_set() else {wished}
-            await self._interruptible(
-                asyncio.wait({sending, *others}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
-            )
-            wished.cancel()
-        return sending.result()
+            if left_s <= 0 or self.stop.let_go.is_set():
+                break
+            await self._wait(left_s, [sending], self.stop.let_go if self.stop.wished.is_set() else self.stop.wished)
+        await self._end(sending)
+        if sending.done() and not sending.cancelled():
+            return sending.result()
+        why = "interrupted" if self.stop.wished.is_set() else f"no reply within {send.within_s:.0f} s"
+        return Lost(Loss.AFTER_SENDING, f"{why} while the submit was in flight")
 
-    async def _within(self, action: Coroutine[Any, Any, T], within_s: float, late: T) -> T:
+    async def _within(self, action: Coroutine[Any, Any, T], within_s: float, late: L) -> T | L:
         """Do something that may be repeated freely, for at most `within_s`."""
         doing = asyncio.ensure_future(action)
-        wished = asyncio.ensure_future(self.stop.wished.wait())
-        try:
-            await asyncio.wait({doing, wished}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
-            if self.stop.wished.is_set():
-                raise Stopped
-            return doing.result() if doing.done() else late
-        except asyncio.CancelledError as wish:
-            self.stop.request(wish)
-            raise Stopped from None
-        finally:
-            wished.cancel()
-            doing.cancel()
+        await self._wait(within_s, [doing], self.stop.wished)
+        await self._end(doing)
+        if self.stop.wished.is_set():
+            raise Stopped
+        return doing.result() if doing.done() and not doing.cancelled() else late
 
     async def _all(self, flows: tuple[Flow[Any], ...]) -> list[Any]:
         """Run flows side by side; none is left before all have ended (gather semantics)."""

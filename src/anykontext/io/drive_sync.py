@@ -5,14 +5,16 @@ recorded of it. Each exchange has its thread too, so that a deadline holds whate
 """
 
 import contextlib
-import contextvars
 import random
+import ssl
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
+import httpcore
 import httpx
 
 from anykontext.adapting import Purpose
@@ -40,8 +42,8 @@ from anykontext.engine.provider import Candidate, Provider
 from anykontext.engine.signing import hosts_of, is_delivery
 from anykontext.engine.watch import Watch
 from anykontext.io.download import fetch
-from anykontext.io.exchange import LIMITS, Collected, chunks_of, lost, request_of, uploaded
-from anykontext.io.guard import Forbidden, guarded_client
+from anykontext.io.exchange import CLOSED, LIMITS, Collected, chunks_of, lost, request_of, uploaded
+from anykontext.io.guard import Forbidden, _BoundedStream, bounded, guarded_client
 from anykontext.io.notify import Notifier
 from anykontext.io.slots import Slots
 from anykontext.io.spool import Spool
@@ -82,6 +84,25 @@ class Stopped(Exception):  # it ends a thread of ours, and is never seen by a ca
     """A flow was left because the caller asked to stop."""
 
 
+class _Backend(httpcore.SyncBackend):
+    def connect_tcp(self, *args: Any, **options: Any) -> httpcore.NetworkStream:
+        return _BoundedStream(super().connect_tcp(*args, **options))
+
+
+class _Transport(httpx.HTTPTransport):
+    """httpx's own, on connections that keep to `bounded`: its time-outs start anew with every byte that drips in."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__(verify=context, trust_env=False)
+        self._pool = httpcore.ConnectionPool(
+            context,
+            max_connections=LIMITS.max_connections,
+            max_keepalive_connections=LIMITS.max_keepalive_connections,
+            keepalive_expiry=LIMITS.keepalive_expiry,
+            network_backend=_Backend(),
+        )
+
+
 class SyncDriver:
     """Runs flows.
 
@@ -102,16 +123,21 @@ class SyncDriver:
     ) -> None:
         self.spool = spool
         self._own = http_client is None
-        self._http = http_client or httpx.Client(limits=LIMITS, trust_env=False, follow_redirects=False)
+        self._tls = httpx.create_ssl_context(trust_env=False)  # one for all: it reads the certificates of the world
+        transport = _Transport(self._tls)
+        self._http = http_client or httpx.Client(transport=transport, trust_env=False, follow_redirects=False)
         self._guarded: dict[frozenset[str], httpx.Client] = {}
         self._lock = threading.Lock()
         self._free = threading.Condition()
         self._slots = Slots()
         self._random = random_fraction
         self._resolve = resolve
+        self._closed = False
 
     def close(self) -> None:
         """Close the connections."""
+        with self._lock:
+            self._closed = True
         for client in [*self._guarded.values(), *([self._http] if self._own else [])]:
             client.close()
 
@@ -125,16 +151,20 @@ class SyncDriver:
 
         Raises:
             KeyboardInterrupt: The caller stopped it. What had been accepted was told by a `Submitted` event; the
-                error of a submit that could not be waited for is the cause.
+                error of a submit that could not be waited for is the cause. The same goes for whatever else a signal
+                handler raises: `SystemExit`, or the time limit of a task queue.
         """
         stop = Stop()
-        context = contextvars.copy_context()
-        box = _Box(lambda: context.run(_Run(self, notifier, stop).drive, flow))
+        box = _Box(lambda: _Run(self, notifier, stop).drive(flow))
         while not box.done.is_set():
             try:
-                box.done.wait()
-            except KeyboardInterrupt as wish:
+                box.start()
+                box.done.wait(TICK_S)
+            except BaseException as wish:  # only a signal handler raises here
+                let_go = stop.abandon
                 stop.request(wish)
+                if let_go or not box.started:
+                    raise
         try:
             result: T = box.result()
         except Stopped:
@@ -150,6 +180,7 @@ class SyncDriver:
         Raises:
             Forbidden: The caller brought a client, which resolves names out of our sight, and the link does not lead
                 to a delivery host of the provider.
+            RuntimeError: The client was closed.
         """
         if not self._own:
             if not is_delivery(url, provider):
@@ -157,23 +188,28 @@ class SyncDriver:
             return self._http
         allowed = hosts_of(provider)
         with self._lock:
+            if self._closed:
+                raise RuntimeError(CLOSED)
             if allowed not in self._guarded:
-                self._guarded[allowed] = guarded_client(allowed, resolve=self._resolve)
+                self._guarded[allowed] = guarded_client(allowed, resolve=self._resolve, verify=self._tls)
             return self._guarded[allowed]
 
     def exchange(self, send: Send) -> Heard:
-        """One HTTP exchange, as long as it takes; `within_s` is held by who calls this."""
+        """One HTTP exchange. Who calls this waits for `within_s`; then it ends by itself, and leaves no thread."""
+        until = time.monotonic() + send.within_s
         try:
             client = self.keyless(send.address.url, send.provider) if send.address.guarded else self._http
             request, key = request_of(send, chunks_of(send))
-            response = client.send(request, stream=True, auth=None, follow_redirects=False)
-            with contextlib.closing(response):
+            with (
+                bounded(lambda: until - time.monotonic()),
+                contextlib.closing(client.send(request, stream=True, auth=None, follow_redirects=False)) as response,
+            ):
                 collected = Collected(send, response.status_code, response.headers, key)
                 for chunk in response.iter_raw():
                     if not collected.add(chunk):
                         break
             return collected.heard()
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the provider may hold the request: the flow decides
             return lost(error)
 
     def admit(self, candidate: Candidate, places: int, within_s: float, stop: Stop) -> bool:
@@ -241,10 +277,7 @@ class _Run:
                 late_image = NotDownloaded(Fault.LOST, f"not fetched within {effect.within_s:.0f} s")
                 return self._in_thread(lambda: self._fetch(effect), effect.within_s + 1.0, late_image)
             case Admit(candidate, places, within_s):
-                if not self.driver.admit(candidate, places, within_s, self.stop):
-                    return False
-                self.held.append((candidate, places))
-                return True
+                return self._admit(candidate, places, within_s)
             case All(flows):
                 return self._all(flows)
             case Upload():
@@ -255,9 +288,17 @@ class _Run:
     def _fetch(self, effect: Download) -> Fetched:
         try:
             client = self.driver.keyless(effect.url or "", effect.provider)
-        except Forbidden as error:
+            return fetch(client, effect, self.driver.spool)
+        except (Forbidden, RuntimeError) as error:  # the latter: the client was closed
             return NotDownloaded(Fault.FORBIDDEN, str(error))
-        return fetch(client, effect, self.driver.spool)
+
+    def _admit(self, candidate: Candidate, places: int, within_s: float) -> bool:
+        admitted = self.driver.admit(candidate, places, within_s, self.stop)
+        if admitted:
+            self.held.append((candidate, places))
+        elif self.stop.wished:
+            raise Stopped
+        return admitted
 
     def _release(self, candidate: Candidate) -> None:
         for held in [one for one in self.held if one[0] is candidate]:
@@ -268,7 +309,7 @@ class _Run:
         """Send a submit, and wait for its reply even after Ctrl-C: for `grace_s`, or until Ctrl-C comes again."""
         if self.stop.wished:
             return Lost(Loss.INTERRUPTED, "stopped before it was sent")
-        box = _Box(lambda: self.driver.exchange(send))
+        box = _Box(lambda: self.driver.exchange(send)).start()
         until = time.monotonic() + send.within_s
         while not box.done.is_set():
             if self.stop.at is not None:
@@ -281,7 +322,7 @@ class _Run:
 
     def _in_thread(self, action: Callable[[], T], within_s: float, late: L) -> T | L:
         """Do something that may be repeated freely, for at most `within_s`."""
-        box = _Box(action)
+        box = _Box(action).start()
         until = time.monotonic() + within_s
         while not box.done.is_set():
             if time.monotonic() >= until:
@@ -299,21 +340,37 @@ class _Run:
             with places:
                 return _Run(self.driver, self.notifier, self.stop).drive(flow)
 
-        boxes = [_Box(lambda flow=flow: one(flow)) for flow in flows]  # type: ignore[misc]  # mypy cannot infer the default
+        boxes = [_Box(lambda flow=flow: one(flow)).start() for flow in flows]  # type: ignore[misc]  # mypy cannot infer the default
         for box in boxes:
             box.done.wait()
         return [box.result() for box in boxes]
 
 
 class _Box(Generic[T]):
-    """A daemon thread with a result: one that hangs in a socket does not keep the program from ending."""
+    """A daemon thread with a result: one that hangs in a socket does not keep the program from ending.
+
+    It has the caller's context, so that log records and traces of it know to whom they belong.
+    """
 
     def __init__(self, action: Callable[[], T]) -> None:
         self.done = threading.Event()
         self._values: list[T] = []
         self._error: BaseException | None = None
         self._action = action
-        threading.Thread(target=self._run, name="anykontext", daemon=True).start()
+        self._thread = threading.Thread(target=copy_context().run, args=(self._run,), name="anykontext", daemon=True)
+
+    @property
+    def started(self) -> bool:
+        return self._thread.ident is not None or self.done.is_set()
+
+    def start(self) -> Self:
+        """Start the thread, unless it was started; where there are no more threads, do it here."""
+        if not self.started:
+            try:
+                self._thread.start()
+            except RuntimeError:
+                self._run()
+        return self
 
     def _run(self) -> None:
         try:

@@ -11,7 +11,7 @@ from anykontext.adapting import Reply
 from anykontext.engine.effects import Loss, Lost, Send, Upload
 from anykontext.io.addresses import Forbidden
 from anykontext.io.urls import split
-from anykontext.model.errors import MissingKey
+from anykontext.model.errors import ConfigurationError, MissingKey
 
 USER_AGENT = "anykontext/0.1"  # Together's CDN refuses a blank one
 REPLY_MAX = 48 * 1024 * 1024  # bytes; a base64 image comes inside a reply at some providers (F39)
@@ -19,6 +19,7 @@ CONNECT_S = 10.0
 # A pooled connection that was idle longer may be closed by its peer at any time: a submit on it would look lost.
 IDLE_S = 1.5
 LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=200, keepalive_expiry=IDLE_S)
+CLOSED = "Cannot send a request, as the client has been closed."  # httpx's words, and ours
 SECRET_MIN = 12  # a shorter key (the sandbox's) may be a word of the reply; it is not cut out
 
 
@@ -66,6 +67,10 @@ def request_of(send: Send, content: Iterator[bytes] | AsyncIterator[bytes] | Non
 def lost(error: Exception) -> Lost:
     """How an exchange was lost, by what the provider may have seen of it. Unsure means: it may have seen all."""
     words = _words(error)
+    if isinstance(error, ConfigurationError):  # a key that could be read before, and now cannot: it was never sent
+        return Lost(Loss.NOT_CONNECTED, words)
+    if isinstance(error, RuntimeError) and str(error) == CLOSED:
+        return Lost(Loss.INTERRUPTED, "the client was closed meanwhile")
     if isinstance(error, Forbidden) or _caused_by(error, Forbidden):
         return Lost(Loss.FORBIDDEN, words)
     if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL):

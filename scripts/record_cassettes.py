@@ -1,0 +1,81 @@
+"""Record `cassettes/bfl/*.yaml` anew from the emulator, where their origin is `recorded-from-emulator`.
+
+It may be run again at any time: ids, seeds of the provider's own and dates change, the meaning does not. The cassettes
+whose origin is `from-published-payloads` are written by hand, and are left alone.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import anykontext as ak
+from anykontext.sandbox import Sandbox
+from anykontext.testing.recording import recording
+
+ROOT = Path(__file__).resolve().parent.parent
+PHOTO = ROOT / "tests/data/rocket.jpg"
+PROMPT = "make the rocket green"
+# Names that nobody can mistake for the provider's own: none of these replies came from there.
+HOSTS = {
+    "api": "https://api.bfl.example",
+    "region": "https://region.bfl.example",
+    "delivery": "https://delivery.bfl.example",
+}
+
+
+def edit(client: ak.Client) -> object:
+    """An edit of a photo."""
+    return client.edit(PHOTO, PROMPT, seed=42)
+
+
+def generate(client: ak.Client) -> object:
+    """An image from words alone."""
+    return client.generate("a rocket at night", seed=42, aspect_ratio="16:9")
+
+
+def edit_at_once(client: ak.Client) -> object:
+    """An edit without patience for a second submit."""
+    return client.edit(PHOTO, PROMPT, seed=42, deadline=0.9)
+
+
+# Cassette -> what is asked, and the fault that is injected.
+SCENES: dict[str, tuple[Callable[[ak.Client], object], str | None]] = {
+    "edit": (edit, None),
+    "generate": (generate, None),
+    "content-moderated": (edit, "moderated-output"),
+    "failed": (edit, "failed"),
+    "rate-limited": (edit_at_once, "rate-limited"),
+}
+
+
+def record(name: str, folder: Path = ROOT / "cassettes/bfl") -> None:
+    """Record one scene."""
+    ask, fault = SCENES[name]
+    with Sandbox(providers=["bfl"], seconds=0.3, faults=[fault] if fault else []) as sandbox:
+        emulator = sandbox.emulators["bfl"]
+        emulator.megapixels = 0.02
+        config = ak.Config(providers={"bfl": {**emulator.config(), "poll_interval_s": 0.2}})
+        hosts = {origin: HOSTS[role] for role, origin in emulator.origins.items()}
+        told = f"scene: {ask.__doc__}" + (f" The fault {fault!r} was injected." if fault else "")
+        notes = ["by: scripts/record_cassettes.py, from the emulator of providers/anykontext_bfl", told]
+        path = folder / f"{name}.yaml"
+        with ak.Client(config) as client, recording(path, origin="recorded-from-emulator", hosts=hosts, notes=notes):
+            try:
+                ask(client)
+            except ak.ProviderError as error:
+                print(f"{name}: {error.kind}")
+            else:
+                print(f"{name}: succeeded")
+
+
+def main() -> None:
+    """Record all of them."""
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["ANYKONTEXT_HOME"] = home
+        for name in SCENES:
+            record(name)
+
+
+if __name__ == "__main__":
+    main()

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from anykontext.adapting import Purpose
+from anykontext.adapting import InputImage, Purpose
 from anykontext.engine.effects import (
     Admit,
     All,
@@ -37,11 +37,13 @@ from anykontext.engine.provider import Candidate, Provider
 from anykontext.engine.signing import hosts_of, is_delivery
 from anykontext.engine.watch import Watch
 from anykontext.io.download import afetch
-from anykontext.io.exchange import CLOSED, LIMITS, Collected, chunks_of, lost, request_of, uploaded
+from anykontext.io.exchange import CLOSED, LIMITS, Collected, chunks_of, interrupted, lost, request_of, uploaded
 from anykontext.io.guard import Forbidden, async_guarded_client
 from anykontext.io.notify import Notifier
+from anykontext.io.prepare import afetch_source
 from anykontext.io.slots import Slots
 from anykontext.io.spool import Spool
+from anykontext.model.errors import InvalidRequest
 
 T = TypeVar("T")
 L = TypeVar("L")
@@ -126,7 +128,7 @@ class AsyncDriver:
             assert stop.wish is not None
             raise stop.wish from None
         if stop.wish is not None:
-            raise stop.wish from (result if isinstance(result, Exception) else None)
+            raise interrupted(stop.wish, result)
         return result
 
     def keyless(self, url: str, provider: Provider) -> httpx.AsyncClient:
@@ -147,6 +149,20 @@ class AsyncDriver:
         if allowed not in self._guarded:
             self._guarded[allowed] = async_guarded_client(allowed, resolve=self._resolve, verify=self._tls)
         return self._guarded[allowed]
+
+    async def fetch_input(self, image: InputImage, provider: Provider, within_s: float) -> InputImage:
+        """Fetch an input image given as a URL; the provider's own hosts may be private, as for its downloads.
+
+        Raises:
+            InvalidRequest: It could not be fetched, or is no image.
+        """
+        if image.url is None or image.data is not None:
+            return image
+        try:
+            client = self.keyless(image.url, provider)
+        except Forbidden as error:
+            raise InvalidRequest(f"{image.name} is not fetched: {error}") from error
+        return await afetch_source(image, client, within_s=within_s)
 
     async def exchange(self, send: Send) -> Heard:
         """One HTTP exchange, as long as it takes; `within_s` is held by who calls this."""
@@ -235,7 +251,9 @@ class _Run:
                 return await self._pause(seconds)
             case Send(call=call) if call.purpose is Purpose.SUBMIT:
                 return await self._submit(effect)
-        if self.stop.wished.is_set():
+            case All(flows):
+                return await self._all(flows)
+        if self.stop.wished.is_set() and not (isinstance(effect, Download) and effect.last_chance):
             raise Stopped
         match effect:
             case Send():
@@ -243,12 +261,11 @@ class _Run:
                 return await self._within(self.driver.exchange(effect), effect.within_s, late)
             case Download():
                 late_image = NotDownloaded(Fault.LOST, f"not fetched within {effect.within_s:.0f} s")
-                return await self._within(self._fetch(effect), effect.within_s + 1.0, late_image)
+                until = self.stop.let_go if effect.last_chance else self.stop.wished
+                return await self._within(self._fetch(effect), effect.within_s + 1.0, late_image, until)
             case Admit(candidate, places, within_s):
                 admitting = self.driver.admit(candidate, places, within_s, self.held)
                 return await self._within(admitting, within_s + 1.0, late=False)
-            case All(flows):
-                return await self._all(flows)
             case Upload():
                 late_upload = Lost(Loss.AFTER_SENDING, f"not uploaded within {effect.within_s:.0f} s")
                 return await self._within(asyncio.to_thread(uploaded, effect), effect.within_s, late_upload)
@@ -311,12 +328,16 @@ class _Run:
         why = "interrupted" if self.stop.wished.is_set() else f"no reply within {send.within_s:.0f} s"
         return Lost(Loss.AFTER_SENDING, f"{why} while the submit was in flight")
 
-    async def _within(self, action: Coroutine[Any, Any, T], within_s: float, late: L) -> T | L:
-        """Do something that may be repeated freely, for at most `within_s`."""
-        doing = asyncio.ensure_future(action)
-        await self._wait(within_s, [doing], self.stop.wished)
+    async def _within(
+        self, action: Coroutine[Any, Any, T], within_s: float, late: L, until: asyncio.Event | None = None
+    ) -> T | L:
+        """Do something that may be repeated freely, for at most `within_s` and until an event (a wish to stop)."""
+        until = until or self.stop.wished
+        doing, end = asyncio.ensure_future(action), time.monotonic() + within_s
+        while not doing.done() and not until.is_set() and time.monotonic() < end:
+            await self._wait(end - time.monotonic(), [doing], until)
         await self._end(doing)
-        if self.stop.wished.is_set():
+        if until.is_set():
             raise Stopped
         return doing.result() if doing.done() and not doing.cancelled() else late
 

@@ -17,7 +17,7 @@ from typing import Any, Generic, Self, TypeVar
 import httpcore
 import httpx
 
-from anykontext.adapting import Purpose
+from anykontext.adapting import InputImage, Purpose
 from anykontext.engine.effects import (
     Admit,
     All,
@@ -42,11 +42,13 @@ from anykontext.engine.provider import Candidate, Provider
 from anykontext.engine.signing import hosts_of, is_delivery
 from anykontext.engine.watch import Watch
 from anykontext.io.download import fetch
-from anykontext.io.exchange import CLOSED, LIMITS, Collected, chunks_of, lost, request_of, uploaded
+from anykontext.io.exchange import CLOSED, LIMITS, Collected, chunks_of, interrupted, lost, request_of, uploaded
 from anykontext.io.guard import Forbidden, _BoundedStream, bounded, guarded_client
 from anykontext.io.notify import Notifier
+from anykontext.io.prepare import fetch_source
 from anykontext.io.slots import Slots
 from anykontext.io.spool import Spool
+from anykontext.model.errors import InvalidRequest
 
 T = TypeVar("T")
 L = TypeVar("L")
@@ -171,7 +173,7 @@ class SyncDriver:
             assert stop.wish is not None
             raise stop.wish from None
         if stop.wish is not None:
-            raise stop.wish from (result if isinstance(result, Exception) else None)
+            raise interrupted(stop.wish, result)
         return result
 
     def keyless(self, url: str, provider: Provider) -> httpx.Client:
@@ -193,6 +195,20 @@ class SyncDriver:
             if allowed not in self._guarded:
                 self._guarded[allowed] = guarded_client(allowed, resolve=self._resolve, verify=self._tls)
             return self._guarded[allowed]
+
+    def fetch_input(self, image: InputImage, provider: Provider, within_s: float) -> InputImage:
+        """Fetch an input image given as a URL; the provider's own hosts may be private, as for its downloads.
+
+        Raises:
+            InvalidRequest: It could not be fetched, or is no image.
+        """
+        if image.url is None or image.data is not None:
+            return image
+        try:
+            client = self.keyless(image.url, provider)
+        except Forbidden as error:
+            raise InvalidRequest(f"{image.name} is not fetched: {error}") from error
+        return fetch_source(image, client, within_s=within_s)
 
     def exchange(self, send: Send) -> Heard:
         """One HTTP exchange. Who calls this waits for `within_s`; then it ends by itself, and leaves no thread."""
@@ -267,7 +283,9 @@ class _Run:
                 return self.stop.pause(seconds)
             case Send(call=call) if call.purpose is Purpose.SUBMIT:
                 return self._submit(effect)
-        if self.stop.wished:
+            case All(flows):
+                return self._all(flows)
+        if self.stop.wished and not (isinstance(effect, Download) and effect.last_chance):
             raise Stopped
         match effect:
             case Send():
@@ -275,11 +293,12 @@ class _Run:
                 return self._in_thread(lambda: self.driver.exchange(effect), effect.within_s, late)
             case Download():
                 late_image = NotDownloaded(Fault.LOST, f"not fetched within {effect.within_s:.0f} s")
-                return self._in_thread(lambda: self._fetch(effect), effect.within_s + 1.0, late_image)
+                heeds_stop = not effect.last_chance
+                return self._in_thread(
+                    lambda: self._fetch(effect), effect.within_s + 1.0, late_image, heeds_stop=heeds_stop
+                )
             case Admit(candidate, places, within_s):
                 return self._admit(candidate, places, within_s)
-            case All(flows):
-                return self._all(flows)
             case Upload():
                 late_upload = Lost(Loss.AFTER_SENDING, f"not uploaded within {effect.within_s:.0f} s")
                 return self._in_thread(lambda: uploaded(effect), effect.within_s, late_upload)
@@ -320,7 +339,7 @@ class _Run:
             box.done.wait(TICK_S)
         return box.result()
 
-    def _in_thread(self, action: Callable[[], T], within_s: float, late: L) -> T | L:
+    def _in_thread(self, action: Callable[[], T], within_s: float, late: L, *, heeds_stop: bool = True) -> T | L:
         """Do something that may be repeated freely, for at most `within_s`."""
         box = _Box(action).start()
         until = time.monotonic() + within_s
@@ -328,7 +347,7 @@ class _Run:
             if time.monotonic() >= until:
                 return late
             box.done.wait(min(TICK_S, max(until - time.monotonic(), 0.0)))
-            if self.stop.wished:
+            if self.stop.abandon or (self.stop.wished and heeds_stop):
                 raise Stopped
         return box.result()
 

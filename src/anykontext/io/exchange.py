@@ -3,7 +3,7 @@
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -12,9 +12,12 @@ from anykontext.engine.effects import Loss, Lost, Send, Upload
 from anykontext.io.addresses import Forbidden
 from anykontext.io.urls import split
 from anykontext.model.errors import ConfigurationError, MissingKey
+from anykontext.model.result import ImageResult
+
+W = TypeVar("W", bound=BaseException)
 
 USER_AGENT = "anykontext/0.1"  # Together's CDN refuses a blank one
-REPLY_MAX = 48 * 1024 * 1024  # bytes; a base64 image comes inside a reply at some providers (F39)
+REPLY_MAX = 64 * 1024 * 1024  # bytes; base64 images come inside a reply at some providers (F39)
 CONNECT_S = 10.0
 # A pooled connection that was idle longer may be closed by its peer at any time: a submit on it would look lost.
 IDLE_S = 1.5
@@ -138,6 +141,18 @@ def _inflated(body: bytes) -> bytes | None:
     except zlib.error:
         return None
     return plain if machine.eof else None
+
+
+def interrupted(wish: W, result: object) -> W:
+    """The interruption to raise, with what had become of the job all the same.
+
+    An error is its cause. An `ImageResult`, which cannot be asked for again at a provider without tasks, is its
+    attribute `anykontext_result`.
+    """
+    wish.__cause__ = result if isinstance(result, Exception) else None
+    if isinstance(result, ImageResult):
+        wish.__dict__["anykontext_result"] = result
+    return wish
 
 
 def uploaded(effect: Upload) -> str | Lost:

@@ -32,14 +32,19 @@ def load(source: ImageSource) -> InputImage:
     if source.form == "url":
         return InputImage(None, source.value, None, None, None, source.name)
     data = _READERS[source.form](source.value, source.name)
-    return _checked(data, source.name)
+    return checked(data, source.name)
 
 
 def _size(count: int) -> str:
     return f"{count / 1e6:.1f} MB ({count} bytes)" if count >= 100_000 else f"{count} bytes"
 
 
-def _checked(data: bytes, name: str) -> InputImage:
+def checked(data: bytes, name: str) -> InputImage:
+    """Tell by content what was handed over, and that all of it is there; formats to be converted pass.
+
+    Raises:
+        InvalidRequest: It is no picture that we know, or not whole.
+    """
     if not data:
         raise InvalidRequest(f"{name} is empty (0 bytes); {_ADVICE}")
     if len(data) > MAX_BYTES:
@@ -49,8 +54,6 @@ def _checked(data: bytes, name: str) -> InputImage:
         missing = complete(data, picture)
     except NotAPicture as error:
         raise InvalidRequest(f"{name}: this is {error}; {_ADVICE}") from None
-    if picture.media_type not in TAKEN:
-        raise InvalidRequest(f"{name}: a {picture.name} is not taken yet; convert it to JPEG or PNG")
     if missing:
         raise InvalidRequest(f"{name}: {missing}; get the whole file")
     return InputImage(data, None, picture.media_type, picture.width, picture.height, name)

@@ -19,9 +19,13 @@ from anykontext.adapting import (
     Sizes,
     Toggle,
 )
-from anykontext.engine.negotiate import DIALS, MEGAPIXEL, Misfit, negotiate
+from anykontext.engine.misfit import Misfit
+from anykontext.engine.negotiate import DIALS, negotiate
 from anykontext.engine.policy import Policy
+from anykontext.engine.shape import MEGAPIXEL
+from anykontext.model.errors import UnsupportedOption
 from anykontext.model.request import ImageRequest
+from anykontext.model.result import Adjustment
 from anykontext_bfl import Bfl
 
 STRICT = Policy(strict=True)
@@ -410,33 +414,46 @@ def test_more_images_than_it_takes_are_a_misfit(lab: SimpleNamespace) -> None:
 @pytest.mark.parametrize(
     ("image", "word"),
     [
-        (InputImage(b"x", None, "image/tiff", 1, 1, "photo.tif"), "photo.tif is image/tiff"),
-        (InputImage(b"x" * 15_728_641, None, "image/png", 1, 1, "big.png"), "at most 15,728,640"),
-        (InputImage(b"x", None, "image/png", 5000, 5000, "wide.png"), "5000 x 5000"),
+        (InputImage(b"x", None, "image/tiff", 1, 1, "photo.tif"), "JPEG or PNG or WebP only"),
+        (InputImage(b"x" * 15_728_641, None, "image/png", 1, 1, "big.png"), "at most 15,728,640 bytes"),
+        (InputImage(b"x", None, "image/png", 5000, 5000, "wide.png"), "at most 20,000,000 pixels"),
     ],
 )
-def test_an_image_that_it_does_not_take_is_named(lab: SimpleNamespace, image: InputImage, word: str) -> None:
-    with pytest.raises(Misfit) as caught:
-        negotiate(ImageRequest("a cat", [b"1"]), [image], lab.candidate(), Policy())
+def test_an_image_that_it_does_not_take_is_to_be_fitted(lab: SimpleNamespace, image: InputImage, word: str) -> None:
+    request = ImageRequest("a cat", [b"1"])
+    step = negotiate(request, [image], lab.candidate(), Policy())
 
+    assert ["images"] == [one.option for one in step.adjustments]
+    assert word in step.adjustments[0].reason
+    with pytest.raises(Misfit) as caught:
+        negotiate(request, [image], lab.candidate(), Policy(strict=True))
     assert word in caught.value.reason
 
 
-@pytest.mark.parametrize(
-    ("forms", "image", "word"),
-    [
-        (("bytes",), InputImage(None, "https://x.example/a.png", None, None, None, "a.png"), "does not fetch URLs"),
-        (("url",), PICTURE, "takes images as url only"),
-    ],
-)
-def test_a_form_that_it_does_not_take_is_named(lab: SimpleNamespace, forms: Any, image: InputImage, word: str) -> None:
-    limits = InputLimits(forms, ("image/jpeg",), 10**6, 10**6, "toy-1")
-    who = lab.candidate(adapter=lab.Toy({}, inputs=limits))
+def test_what_was_done_to_the_images_before_is_recorded_and_refused_when_strict(lab: SimpleNamespace) -> None:
+    request, done = ImageRequest("a cat", [b"1"]), Adjustment("images", "GIF", "PNG 1 x 1", "converted")
+    step = negotiate(request, [PICTURE], lab.candidate(), Policy(), prepared=[done])
+
+    assert (done,) == step.adjustments
+    with pytest.raises(Misfit, match="converted"):
+        negotiate(request, [PICTURE], lab.candidate(), Policy(strict=True), prepared=[done])
+
+
+def test_a_form_that_it_does_not_take_is_named(lab: SimpleNamespace) -> None:
+    who = lab.candidate(adapter=lab.Toy({}, inputs=InputLimits(("url",), ("image/jpeg",), 10**6, 10**6, "toy-1")))
 
     with pytest.raises(Misfit) as caught:
-        negotiate(ImageRequest("a cat", [b"1"]), [image], who, Policy())
+        negotiate(ImageRequest("a cat", [b"1"]), [PICTURE], who, Policy())
 
-    assert word in caught.value.reason
+    assert "takes images as url only" in caught.value.reason
+
+
+def test_a_url_is_fetched_for_a_provider_that_takes_none(lab: SimpleNamespace) -> None:
+    who = lab.candidate(adapter=lab.Toy({}, inputs=InputLimits(("bytes",), ("image/jpeg",), 10**6, 10**6, "toy-1")))
+    link = InputImage(None, "https://x.example/a.png", None, None, None, "a.png")
+    step = negotiate(ImageRequest("a cat", [b"1"]), [link], who, Policy())
+
+    assert "does not fetch URLs" in step.adjustments[0].reason
 
 
 @pytest.mark.parametrize(("model", "most"), [(KONTEXT, 24), ("flux-kontext-max", 6)])
@@ -475,10 +492,10 @@ def test_an_option_of_the_provider_is_merged_last_and_recorded(lab: SimpleNamesp
 
 
 def test_an_unknown_option_of_the_provider_names_the_near_ones(lab: SimpleNamespace) -> None:
-    found = misfit(lab, provider_options={"bfl": {"sede": 7}})
+    with pytest.raises(UnsupportedOption, match="did you mean 'seed'") as caught:
+        fit(lab, provider_options={"bfl": {"sede": 7}})
 
-    assert "bfl.sede" == found.option
-    assert "did you mean 'seed'" in found.reason
+    assert ("bfl.sede", "bfl") == (caught.value.option, caught.value.provider)
 
 
 def test_an_option_of_another_model_is_unknown(lab: SimpleNamespace) -> None:
@@ -489,7 +506,8 @@ def test_an_option_of_another_model_is_unknown(lab: SimpleNamespace) -> None:
     ("name", "ours"), [("prompt", "prompt"), ("webhook_url", "webhook_url"), ("input_image_3", "images")]
 )
 def test_a_reserved_option_names_the_canonical_one(lab: SimpleNamespace, name: str, ours: str) -> None:
-    assert f"is set by {ours}" in misfit(lab, provider_options={"bfl": {name: "x"}}).reason
+    with pytest.raises(UnsupportedOption, match=f"is set by {ours}"):
+        fit(lab, provider_options={"bfl": {name: "x"}})
 
 
 def test_options_of_another_provider_are_not_sent(lab: SimpleNamespace) -> None:

@@ -108,6 +108,7 @@ class Refused:
         shape: The name of the body's shape, which `Facts.rejections` lists; empty when it is not the provider's own.
         stage: For moderation at the submit: what was flagged.
         reasons: For moderation at the submit: the provider's own words.
+        retry_after_s: Seconds to wait, where the provider has a header or field of its own for it.
     """
 
     kind: Kind
@@ -115,6 +116,7 @@ class Refused:
     shape: str = ""
     stage: Stage = "unknown"
     reasons: tuple[str, ...] = ()
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from anykontext.adapting import InputImage
 from anykontext.client.core import Core, Options, edit_request, new_job_id
 from anykontext.client.jobs import AsyncJob
 from anykontext.config import Config
 from anykontext.engine.check import ProviderCheck, check_provider, found
 from anykontext.engine.job import run_job, start_job
+from anykontext.engine.provider import Provider
 from anykontext.io.drive_async import AsyncDriver
 from anykontext.io.notify import Notifier
+from anykontext.io.prepare import FETCH_S
 from anykontext.model.errors import AnykontextError, ConfigurationError, ProviderError
 from anykontext.model.events import Planned
 from anykontext.model.job import JobHandle
@@ -98,7 +101,14 @@ class AsyncClient:
     ) -> "tuple[Options, Steps, Watch]":
         self._check_usable()
         options = self._core.options(call_options)
-        steps = await asyncio.to_thread(self._core.steps, request, options, waits=waits)
+        loop = asyncio.get_running_loop()
+
+        def fetch_input(image: InputImage, provider: Provider) -> InputImage:
+            """From the thread that plans, on the loop that the connections belong to."""
+            fetching = self._driver.fetch_input(image, provider, min(FETCH_S, options.deadline_s))
+            return asyncio.run_coroutine_threadsafe(fetching, loop).result()
+
+        steps = await asyncio.to_thread(self._core.steps, request, options, fetch_input, waits=waits)
         watch = self._driver.watch(new_job_id(), options.deadline_s)
         names = tuple(step.candidate.name for step in steps.steps)
         excluded = tuple((one.candidate.name, one.misfit.reason) for one in steps.excluded)

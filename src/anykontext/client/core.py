@@ -2,20 +2,22 @@
 
 import os
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from inspect import iscoroutinefunction
 from typing import Any
 
-from anykontext.adapting import InputImage
+from anykontext.adapting import InputImage, InputLimits
 from anykontext.config import Config, RouteConfig
 from anykontext.engine.job import Started, resumed
-from anykontext.engine.negotiate import Misfit
+from anykontext.engine.misfit import Misfit
 from anykontext.engine.policy import Policy
 from anykontext.engine.provider import Candidate, Provider
+from anykontext.engine.submit import Step
 from anykontext.io.inputs import load
 from anykontext.io.notify import Notifier, OnEvent
+from anykontext.io.prepare import fit, prepare_source
 from anykontext.io.spool import Spool
 from anykontext.model.errors import (
     ConfigurationError,
@@ -31,6 +33,7 @@ from anykontext.model.words import near
 from anykontext.plugins import Registry, default_registry
 from anykontext.routing.plan import Excluded, Steps, plan
 
+FetchInput = Callable[[InputImage, Provider], InputImage]
 CALL_OPTIONS = ("provider", "route", "deadline", "max_price", "policy", "on_event")
 
 
@@ -122,8 +125,10 @@ class Core:
             return self.config.route_named(asked)
         return asked if isinstance(asked, RouteConfig) else RouteConfig.of(asked)
 
-    def steps(self, request: ImageRequest, options: Options, *, waits: bool) -> Steps:
-        """Load the images, check keys, and plan. Nothing is sent; the spool is proven to be writable first.
+    def steps(self, request: ImageRequest, options: Options, fetch_input: FetchInput, *, waits: bool) -> Steps:
+        """Load and prepare the images, check keys, plan, and fit the images to each candidate.
+
+        Nothing is sent to a provider; the spool is proven to be writable first.
 
         Raises:
             InvalidRequest: An image cannot be used, or the request cannot be done.
@@ -134,19 +139,38 @@ class Core:
         candidates, keyless = self._with_keys(self._candidates(request, options))
         images = self.load(request.images)
         self.spool.ensure()
+        images, candidates, unfetched = self._fetched(images, candidates, fetch_input)
+        prepared = [prepare_source(image, self.config.input.metadata) for image in images]
         strategy = options.route.strategy
         if strategy not in {"ordered", "cheapest"}:
             raise ConfigurationError(f"the strategy {strategy!r} comes with a later release; use ordered or cheapest")
         steps = plan(
             request,
-            images,
+            [one.image for one in prepared],
             candidates,
             options.policy,
             strategy=strategy,
             max_price=options.max_price,
             waits=waits,
+            prepared=[adjustment for one in prepared for adjustment in one.adjustments],
         )
-        return Steps(steps.steps, (*steps.excluded, *keyless))
+        fitted, unfit = _fitted(steps.steps)
+        return Steps(fitted, (*steps.excluded, *unfit, *unfetched, *keyless))
+
+    def _fetched(
+        self, images: list[InputImage], candidates: list[Candidate], fetch_input: FetchInput
+    ) -> tuple[list[InputImage], list[Candidate], list[Excluded]]:
+        """Fetch images given as URLs where a candidate takes none; those candidates are out when that fails."""
+        needing = [one for one in candidates if "url" not in one.provider.adapter.facts.inputs.forms]
+        if not needing or all(image.data is not None for image in images):
+            return images, candidates, []
+        try:
+            return [fetch_input(image, needing[0].provider) for image in images], candidates, []
+        except InvalidRequest as error:
+            others = [one for one in candidates if one not in needing]
+            if not others:
+                raise
+            return images, others, [Excluded(one, Misfit("images", "url", None, str(error))) for one in needing]
 
     def _candidates(self, request: ImageRequest, options: Options) -> list[Candidate]:
         model, pinned = request.canonical_model, request.pinned_provider
@@ -226,6 +250,33 @@ class Core:
         provider.key()
         self.spool.ensure()
         return resumed(Candidate(provider, found.model), found)
+
+
+def _fitted(steps: Sequence[Step]) -> tuple[tuple[Step, ...], list[Excluded]]:
+    """The steps with their images as each provider takes them; those whose images cannot be made to fit are out.
+
+    Raises:
+        InvalidRequest: None is left.
+    """
+    done: dict[tuple[int, InputLimits], InputImage] = {}
+    fitted: list[Step] = []
+    unfit: list[Excluded] = []
+    failed: InvalidRequest | None = None
+    for step in steps:
+        limits = step.candidate.provider.adapter.facts.inputs
+        try:
+            for image in step.orders[0].images:
+                if (id(image), limits) not in done:
+                    done[id(image), limits] = fit(image, limits)
+        except InvalidRequest as error:
+            failed = error
+            unfit.append(Excluded(step.candidate, Misfit("images", None, None, str(error))))
+            continue
+        images = tuple(done[id(image), limits] for image in step.orders[0].images)
+        fitted.append(replace(step, orders=tuple(replace(order, images=images) for order in step.orders)))
+    if failed is not None and not fitted:
+        raise failed
+    return tuple(fitted), unfit
 
 
 def edit_request(image: Any, prompt: Any, fields: Mapping[str, Any]) -> ImageRequest:

@@ -55,6 +55,7 @@ class Download:
         provider: Whose delivery hosts and base URL the guard knows.
         expires_at: When the link ends.
         within_s: How long it may take, in seconds.
+        last_chance: Whether it can never be fetched again, since no task names it: then even Ctrl-C waits for it.
     """
 
     url: str | None
@@ -62,6 +63,7 @@ class Download:
     within_s: float
     expires_at: datetime | None = None
     base64: str | None = field(default=None, repr=False)
+    last_chance: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,10 +104,16 @@ def ended_by(row: Row, heard: Heard, state: State | None) -> Ended:
         maybe_charged=charged,
         http_status=reply.status if reply else None,
         raw=excerpt(reply.body) if reply else None,
-        retry_after=retry_after(heard),
+        retry_after=_wait_s(told, heard),
         stage=told.stage if told else "unknown",
         reasons=told.reasons if told else (),
     )
+
+
+def _wait_s(told: Failed | Refused | None, heard: Heard) -> float | None:
+    if isinstance(told, Refused) and told.retry_after_s is not None:
+        return told.retry_after_s
+    return retry_after(heard)
 
 
 def gravest(ends: Sequence[Ended]) -> Ended:

@@ -7,7 +7,7 @@ from anykontext.adapting import Fetch, Output, Purpose, Running, State, Succeede
 from anykontext.engine.effects import Download, Fault, Fetched, Flow, NotDownloaded, Send, Sleep
 from anykontext.engine.ends import Ended, ended_by, gravest
 from anykontext.engine.money_table import Again, Happened, Row, after_download, after_poll, understood
-from anykontext.engine.pace import poll_after, repeat_after, retry_after
+from anykontext.engine.pace import poll_after, repeat_after
 from anykontext.engine.provider import Candidate
 from anykontext.engine.signing import UntrustedUrl, address
 from anykontext.engine.watch import Watch
@@ -57,7 +57,7 @@ def follow_task(watch: Watch, task: Task | None, state: State | None) -> Flow[Ma
             return kept or done
         ready_s = watch.seconds
         watch.see((yield watch.emit(Downloading, count=len(done.outputs))))
-        fetched = yield from _collect(watch, done)
+        fetched = yield from _collect(watch, done, last_chance=task is None)
         images = tuple(one for one in fetched if isinstance(one, ResultImage))
         faults = [one for one in fetched if isinstance(one, NotDownloaded)]
         ends = (*(_not_downloaded(watch, one) for one in faults), *map(_flagged, done.flagged))
@@ -106,7 +106,7 @@ def _until_done(watch: Watch, task: Task | None, state: State | None) -> Flow[Su
         if poll.gives_up(row):
             return end
         call = None if call and call.purpose is not Purpose.FETCH else call
-        pause = repeat_after(watch, poll.troubles.total(), retry_after(heard), first_s=candidate.provider.interval_s)
+        pause = repeat_after(watch, poll.troubles.total(), end.retry_after, first_s=candidate.provider.interval_s)
         watch.see((yield watch.emit(Retrying, purpose="poll", reason=end.message, wait_s=pause)))
 
 
@@ -157,22 +157,23 @@ class _Poll:
         return Ended(Kind.DEADLINE_EXCEEDED, message, maybe_charged=True)
 
 
-def _collect(watch: Watch, done: Succeeded) -> Flow[list[Fetched]]:
+def _collect(watch: Watch, done: Succeeded, *, last_chance: bool) -> Flow[list[Fetched]]:
     """Fetch every image of a task, one after the other."""
     fetched: list[Fetched] = []
-    for output in done.outputs:
-        fetched += [(yield from _fetch(watch, output))]  # a generator cannot be delegated to inside a comprehension
+    for output in done.outputs:  # a generator cannot be delegated to inside a comprehension
+        one = yield from _fetch(watch, output, last_chance=last_chance)
+        fetched.append(one)
     return fetched
 
 
-def _fetch(watch: Watch, output: Output) -> Flow[Fetched]:
+def _fetch(watch: Watch, output: Output, *, last_chance: bool) -> Flow[Fetched]:
     """Fetch one image, as often as the money table allows."""
     candidate = watch.candidate
     assert candidate is not None
     troubles = 0
     while True:
         within_s = max(min(watch.left_s, DOWNLOAD_MAX_S), FETCH_MIN_S)
-        what = Download(output.url, candidate.provider, within_s, output.expires_at, output.base64)
+        what = Download(output.url, candidate.provider, within_s, output.expires_at, output.base64, last_chance)
         fetched: Fetched = watch.see((yield what))
         if not isinstance(fetched, NotDownloaded):
             return fetched

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from anykontext.adapting import State, Succeeded, Task
+from anykontext.adapting import Kind, State, Succeeded, Task
 from anykontext.engine.effects import All, Entry, Flow, Persist, Release
 from anykontext.engine.ends import Ended, gravest
 from anykontext.engine.follow import Made, follow_task
@@ -145,6 +145,7 @@ def follow_job(watch: Watch, started: Started) -> Flow[ImageResult | Ended]:
     made = [one for one in outcomes if isinstance(one, Made)]
     ends = [*(one for one in outcomes if isinstance(one, Ended)), *accepted.refused]
     ends += [end for one in made for end in one.ends]
+    ends += _missing(accepted.step, made, ends)
     if not made:
         end = gravest(ends)
         started.trail.add(watch, accepted.step, end, accepted.handle, started.began_s)
@@ -158,6 +159,16 @@ def follow_job(watch: Watch, started: Started) -> Flow[ImageResult | Ended]:
     result = _result(watch, started, made, ends)
     watch.see((yield watch.emit(Finished, state=JobState.SUCCEEDED, maybe_charged=True)))
     return result
+
+
+def _missing(step: Step, made: Sequence[Made], ends: Sequence[Ended]) -> list[Ended]:
+    """An end for images that were asked for and that nobody accounts for: a provider may answer with fewer."""
+    asked = sum(order.num_images for order in step.orders)
+    found = sum(len(one.images) for one in made)
+    if not made or asked <= found + len(ends):
+        return []
+    message = f"{asked} images were asked for, and {found} came, without a word on the others"
+    return [Ended(Kind.GENERATION_FAILED, message, maybe_charged=True)]
 
 
 def _result(watch: Watch, started: Started, made: Sequence[Made], ends: Sequence[Ended]) -> ImageResult:

@@ -6,12 +6,14 @@ from decimal import Decimal
 from typing import Literal
 
 from anykontext.adapting import InputImage
-from anykontext.engine.negotiate import Misfit, negotiate
+from anykontext.engine.misfit import Misfit
+from anykontext.engine.negotiate import negotiate
 from anykontext.engine.policy import Policy
 from anykontext.engine.provider import Candidate
 from anykontext.engine.submit import Step
 from anykontext.model.errors import BudgetExceeded, NoCandidate
 from anykontext.model.request import ImageRequest
+from anykontext.model.result import Adjustment
 
 Strategy = Literal["ordered", "cheapest"]
 UNKNOWN_LAST = Decimal("Infinity")
@@ -47,6 +49,7 @@ def plan(
     strategy: Strategy = "ordered",
     max_price: Decimal | None = None,
     waits: bool = True,
+    prepared: Sequence[Adjustment] = (),
 ) -> Steps:
     """Negotiate with each candidate, leave out what is too dear, and put the rest in order.
 
@@ -61,7 +64,7 @@ def plan(
     excluded: list[Excluded] = []
     for candidate in candidates:
         try:
-            step = negotiate(request, images, candidate, policy, waits=waits)
+            step = negotiate(request, images, candidate, policy, waits=waits, prepared=prepared)
             _check_price(step, max_price)
             steps.append(step)
         except Misfit as misfit:

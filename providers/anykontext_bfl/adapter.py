@@ -142,12 +142,15 @@ def _ready(body: Mapping[str, Any], task: Task) -> State:
 
 
 def _refused(reply: Reply, body: Mapping[str, Any]) -> Refused:
-    detail = body.get("detail", body.get("message"))
-    if detail is None:
-        return Refused(Kind.PROTOCOL_ERROR, "")
+    detail = body.get("detail")
     message = _detail_text(detail)
+    if not detail or not message:  # `message` alone is how gateways in between speak, whose 429 is a refusal too
+        message = _detail_text(body.get("message"))
+        if reply.status == 429 and message:
+            return Refused(Kind.RATE_LIMITED, message, shape="message")
+        return Refused(Kind.PROTOCOL_ERROR, message)
     if reply.status >= 500:
-        return Refused(Kind.UNAVAILABLE, message, shape="detail")
+        return Refused(Kind.UNAVAILABLE, message, shape="detail" if isinstance(detail, str) else "")
     kind = KIND_OF_STATUS.get(reply.status, Kind.REQUEST_REJECTED)
     if message == MALFORMED_KEY:  # bfl-14
         kind = Kind.AUTHENTICATION_FAILED
@@ -156,6 +159,8 @@ def _refused(reply: Reply, body: Mapping[str, Any]) -> Refused:
 
 def _detail_text(detail: object) -> str:
     """The three forms of `detail`: text, list of findings, mapping. The `input` of a finding is left out (bfl-12)."""
+    if detail is None:
+        return ""
     if isinstance(detail, str):
         return detail
     if isinstance(detail, list):

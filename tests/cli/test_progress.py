@@ -2,6 +2,7 @@
 
 import os
 import pty
+import select
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -71,7 +72,9 @@ def test_on_a_terminal_a_bar_is_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path:
             shown.event(events.Progress(**WHO, status="[red]Pending", fraction=0.5))
             shown.event(events.Drift(**WHO, what="status", word="Dreaming"))
             shown.waiting()
-        text = os.read(leader, 100_000).decode()
+        text = ""
+        while select.select([leader], [], [], 0.2)[0]:  # a terminal hands over at most a page at a time
+            text += os.read(leader, 100_000).decode(errors="replace")
     os.close(leader)
     assert "Warning: bfl said an unknown status" in text
     assert "Waiting for the provider's answer" in text

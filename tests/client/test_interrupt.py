@@ -48,7 +48,9 @@ PROGRAM = """
 def program(request: pytest.FixtureRequest, bfl: Emulator, tmp_path: Path) -> Any:
     """A program that edits one image and is interrupted."""
     toml, image = tmp_path / "anykontext.toml", tmp_path / "photo.png"
-    toml.write_text(f'[providers.bfl]\napi_key = "sandbox"\nbase_url = "{bfl.origins["api"]}"\n')
+    toml.write_text(
+        f'[providers.bfl]\napi_key = "sandbox"\nbase_url = "{bfl.origins["api"]}"\npoll_interval_s = 0.02\n'
+    )
     image.write_bytes(picture())
 
     @contextmanager
@@ -77,7 +79,7 @@ def ended(process: subprocess.Popen[str]) -> list[str]:
 
 
 def test_f61_ctrl_c_during_a_submit_waits_for_its_reply_and_tells_the_handle(program: Any, bfl: Emulator) -> None:
-    bfl.slow_seconds = 1.0
+    bfl.slow_seconds = 0.7
     bfl.inject("submit-slow")
     with program() as process:
         assert within(15, lambda: bfl.counters["accepted"] == 1)

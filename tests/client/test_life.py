@@ -47,7 +47,7 @@ def edits(twin: Twin, count: int, **options: Any) -> list[ak.ImageResult]:
 def test_the_provider_s_limit_of_running_tasks_is_honoured(
     twin: Twin, bfl: Emulator, model: str, count: int, limit: int
 ) -> None:
-    bfl.seconds = 0.2
+    bfl.seconds = 0.1
 
     results = edits(twin, count, model=model)
 
@@ -83,13 +83,13 @@ def test_a_place_is_given_back_after_a_failure(kind: str, fault: str, bfl: Emula
 
 
 def test_several_images_are_made_at_the_same_time(twin: Twin, bfl: Emulator) -> None:
-    bfl.slow_seconds = 0.8
+    bfl.slow_seconds = 0.6
     bfl.inject("submit-slow")
     began = time.monotonic()
 
     result = twin.edit(num_images=3)
 
-    assert time.monotonic() - began < 2 * 0.8
+    assert time.monotonic() - began < 2 * 0.6
     assert 3 == len(result.images)
     assert 3 == len(result.job.tasks)
     assert Decimal("0.12") == result.cost.amount
@@ -271,7 +271,9 @@ FORK = """
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_f66_a_client_refuses_after_a_fork_and_the_shortcuts_open_a_new_one(bfl: Emulator, tmp_path: Path) -> None:
     toml = tmp_path / "anykontext.toml"
-    toml.write_text(f'[providers.bfl]\napi_key = "sandbox"\nbase_url = "{bfl.origins["api"]}"\n')
+    toml.write_text(
+        f'[providers.bfl]\napi_key = "sandbox"\nbase_url = "{bfl.origins["api"]}"\npoll_interval_s = 0.02\n'
+    )
 
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(FORK)],

@@ -8,8 +8,9 @@ from anykontext.adapting import Kind, Output, Succeeded, Task
 from anykontext.engine.effects import Download, Fault
 from anykontext.engine.ends import Ended
 from anykontext.engine.follow import Made, follow_task
-from anykontext.engine.job import resumed, wait_for
-from anykontext.model.errors import DeadlineExceeded, ProtocolError, ResultExpired, Unavailable
+from anykontext.engine.job import resumed, run_job, wait_for
+from anykontext.engine.policy import Policy
+from anykontext.model.errors import DeadlineExceeded, ProtocolError, ResultExpired
 from anykontext.model.events import Downloading, Finished
 from anykontext.model.job import JobHandle, JobState
 from anykontext.model.result import ImageResult
@@ -116,7 +117,7 @@ def test_f57_a_full_disk_leaves_a_handle_and_tells_what_to_do(lab: SimpleNamespa
 
     error = wait(lab, world)
 
-    assert isinstance(error, Unavailable)
+    assert isinstance(error, ProtocolError)
     assert HANDLE == error.handle
     assert "Make room" in str(error)
 
@@ -141,7 +142,7 @@ def test_images_of_one_task_that_were_flagged_or_lost_stand_beside_those_that_we
     made = world.run(follow_task(world.watch(60, lab.candidate()), TASK, done))
 
     assert ["aa"] == [one.sha256 for one in made.images]
-    assert [Kind.UNAVAILABLE, Kind.MODERATED] == [one.kind for one in made.ends]
+    assert [Kind.PROTOCOL_ERROR, Kind.MODERATED] == [one.kind for one in made.ends]
     assert [2] == [one.count for one in world.events(Downloading)]
 
 
@@ -208,3 +209,14 @@ def test_f40_a_deep_reply_does_not_lose_a_paid_image(lab: SimpleNamespace) -> No
     world = lab.World([lab.said(200, body)])
 
     assert isinstance(wait(lab, world), ImageResult)
+
+
+def test_f57_a_full_disk_here_is_no_reason_to_pay_another_provider(lab: SimpleNamespace) -> None:
+    world = lab.World([lab.accepted()], then=lab.ready(), last_download=lab.fault(Fault.DISK))
+    steps = [lab.step(lab.candidate("a")), lab.step(lab.candidate("b"))]
+
+    error = world.run(run_job(world.watch(60), steps, Policy(on_maybe_charged="continue")))
+
+    assert ["a"] == [one.provider for one in error.attempts]
+    assert error.maybe_charged
+    assert error.handle is not None

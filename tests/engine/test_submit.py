@@ -49,6 +49,10 @@ SUBMITS = [
     pytest.param(404, HTML, {}, Kind.OUTCOME_UNKNOWN, True, 1, id="404 html"),
     pytest.param(408, DETAIL, {}, Kind.OUTCOME_UNKNOWN, True, 1, id="408 detail"),
     pytest.param(408, HTML, {}, Kind.OUTCOME_UNKNOWN, True, 1, id="408 html"),
+    pytest.param(500, {"message": "x"}, {}, Kind.OUTCOME_UNKNOWN, True, 1, id="bfl-16 500 of a gateway"),
+    pytest.param(503, {"message": "x"}, {}, Kind.OUTCOME_UNKNOWN, True, 1, id="bfl-16 503 of a gateway"),
+    pytest.param(500, {"detail": []}, {}, Kind.OUTCOME_UNKNOWN, True, 1, id="bfl-16 500 without words"),
+    pytest.param(403, {"message": "Forbidden"}, {}, Kind.OUTCOME_UNKNOWN, True, 1, id="403 of a gateway"),
     pytest.param(413, HTML, {}, Kind.OUTCOME_UNKNOWN, True, 1, id="413 html"),
     pytest.param(422, MISSING, {}, Kind.REQUEST_REJECTED, False, 1, id="F13 422 list"),
     pytest.param(

@@ -22,7 +22,7 @@ from anykontext.engine.watch import Watch
 from .server import FaultServer, jpeg
 
 KEY = "bfl_k3y-THAT-n0body-may-see-0123456789"
-GRACE_S = 0.2
+GRACE_S = 0.15
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -177,7 +177,7 @@ def _async(config: ak.Config, image: bytes, http: Any, options: dict[str, Any]) 
         finally:
             if own:
                 await own.aclose()
-            gc.collect()  # an exception that nobody retrieved is complained of when its task goes
+            gc.collect(1)  # an exception that nobody retrieved is complained of when its task goes
 
     outcome = asyncio.run(main())
     assert not complaints

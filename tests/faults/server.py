@@ -136,6 +136,7 @@ class FaultServer:
             self._open.add(connection)
             try:
                 if self.at_accept:
+                    connection.recv(1, socket.MSG_PEEK)  # it has come, and is not read
                     return _end(connection, self.at_accept.pop(0))
                 while self._serve(connection, number):
                     pass

@@ -135,7 +135,7 @@ def test_a_submit_is_waited_for_until_the_deadline_and_the_grace_and_no_longer(
 
 
 def test_f07_a_reply_within_the_grace_is_not_lost(server: FaultServer, ask: Ask) -> None:
-    server.on["POST"] = [(0.2, reply(server.accepted()))]
+    server.on["POST"] = [(0.15, reply(server.accepted()))]
     server.on["GET /v1"] = [(FOREVER,)] * 10
 
     asked = ask(deadline=0.1)

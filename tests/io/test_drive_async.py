@@ -403,3 +403,55 @@ def test_whatever_an_exchange_raises_a_submit_is_lost_after_sending(
         return await driver.run(flow(), Notifier())
 
     assert Lost(Loss.AFTER_SENDING, "ZeroDivisionError: division by zero") == run(test)
+
+
+def test_a_question_within_a_submit_is_told_that_it_was_stopped_and_costs_its_sibling_nothing(
+    run: Any, server: Any
+) -> None:
+    kept: list[Any] = []
+
+    server.answers(60.0)
+
+    def asks() -> Flow[Any]:
+        return (yield send(get(Purpose.CHECK, "/"), server.url(), within_s=60.0)).value
+
+    def accepted() -> Flow[str]:
+        yield Sleep(0.0)
+        return "task-1"
+
+    def job() -> Flow[None]:
+        kept.extend((yield All((asks(), accepted()))).value)
+
+    async def main(driver: AsyncDriver) -> None:
+        task = start(driver, job())
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await cancelled(task)
+
+    run(main)
+
+    assert [Loss.INTERRUPTED] == [one.loss for one in kept if isinstance(one, Lost)]
+    assert "task-1" in kept
+
+
+def test_a_cancelled_job_that_runs_on_is_noted_and_logged_with_its_handle(
+    run: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    handle = ak.JobHandle("job_1", "bfl", "bfl", "flux-kontext-pro", "edit", (ak.Task("one"),))
+
+    def job() -> Flow[None]:
+        event = ak.Submitted(job_id="job_1", provider="bfl", model="flux-kontext-pro", seconds=0.1, handle=handle)
+        yield Emit(event)
+        yield Sleep(30.0)
+        yield Sleep(30.0)
+
+    async def main(driver: AsyncDriver) -> asyncio.CancelledError:
+        task = start(driver, job())
+        await asyncio.sleep(0.05)
+        task.cancel()
+        return await cancelled(task)
+
+    stop = run(main)
+
+    assert any(handle.to_json() in note for note in stop.__notes__)
+    assert any(handle.to_json() in record.getMessage() for record in caplog.records)

@@ -17,7 +17,7 @@ from anykontext.engine.provider import Provider
 from anykontext.engine.signing import Address
 from anykontext.io import exchange
 from anykontext.io.addresses import Forbidden
-from anykontext.io.exchange import Collected, chunks_of, headers_of, lost, request_of, uploaded
+from anykontext.io.exchange import Collected, chunks_of, headers_of, lost, request_of, uploaded, without_key
 
 KEY = "bfl_0123456789abcdef"
 URL = "https://api.bfl.ai/v1/flux-kontext-pro"
@@ -179,3 +179,18 @@ def test_an_upload_of_a_vendor_may_raise_anything() -> None:
     assert "https://x.example/1" == uploaded(uploads(lambda *_: "https://x.example/1"))
     assert Loss.AFTER_SENDING is uploaded(uploads(broken)).loss  # type: ignore[union-attr]
     assert Loss.FORBIDDEN is uploaded(uploads(None)).loss  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        b'{"detail":"key bfl_0123456789-ab/cd refused"}',
+        b'{"detail":"key bfl_0123456789\\u002dab\\/cd refused"}',
+        b'{"detail":"key \\u0062fl_0123456789\\u002Dab/cd refused"}',
+    ],
+    ids=["plain", "escaped by php", "escaped by letter"],
+)
+def test_a_key_that_is_echoed_is_cut_out_however_it_is_escaped(echo: bytes) -> None:
+    body = without_key(echo, "bfl_0123456789-ab/cd")
+
+    assert b'{"detail":"key [key] refused"}' == body

@@ -134,3 +134,13 @@ def test_an_adjustment_tells_itself() -> None:
 
     assert "safety_tolerance: 6 became 2 (it takes 0 to 2)" == str(changed)
     assert "steps: left out (it does not offer this option)" == str(left_out)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [["one", "one"], [str(number) for number in range(1001)], ["\ud800"], []],
+    ids=["twice", "too many", "half a letter", "none"],
+)
+def test_a_handle_names_each_task_once_and_not_thousands(ids: list[str]) -> None:
+    with pytest.raises(InvalidRequest):
+        JobHandle.from_json(HANDLE.to_dict() | {"tasks": [{"id": one} for one in ids]})

@@ -295,13 +295,6 @@ REFUSED = [
         id="section 7 REC S2",
     ),
     pytest.param(
-        429,
-        '{"error":"rate_limit_exceeded","message":"exceeded your concurrency limit","retry_after":5}',
-        Kind.RATE_LIMITED,
-        "exceeded your concurrency limit",
-        id="section 7 LOW",
-    ),
-    pytest.param(
         401, '{"detail":"Not authenticated"}', Kind.AUTHENTICATION_FAILED, "Not authenticated", id="never seen"
     ),
     pytest.param(503, '{"detail":"overloaded"}', Kind.UNAVAILABLE, "overloaded", id="DOC S6"),
@@ -690,3 +683,19 @@ def test_bfl_11_the_limits_are_those_of_the_help_pages() -> None:
 def test_bfl_20_the_ends_of_the_ratios_are_included() -> None:
     for ratio in ("9:21", "3:7", "21:9", "7:3"):
         assert ratio == fields(submit("flux-kontext-pro", aspect_ratio=ratio))["aspect_ratio"]
+
+
+def test_a_429_of_a_gateway_is_a_refusal_too() -> None:
+    """The body is the one of bfl sheet section 7, marked LOW there."""
+    body = '{"error":"rate_limit_exceeded","message":"exceeded your concurrency limit","retry_after":5}'
+
+    found = read(Purpose.SUBMIT, 429, body)
+
+    assert Refused(Kind.RATE_LIMITED, "exceeded your concurrency limit", shape="message") == found
+
+
+@pytest.mark.parametrize("status", [400, 403, 500, 503])
+def test_bfl_16_a_message_without_detail_is_not_bfl_speaking(status: int) -> None:
+    found = read(Purpose.SUBMIT, status, '{"message":"Internal server error"}')
+
+    assert Refused(Kind.PROTOCOL_ERROR, "Internal server error") == found

@@ -42,8 +42,10 @@ class Say:
         """Write lines to stdout at once. Who reads them may have gone; what was done stays done."""
         try:
             print(text, flush=True)  # noqa: T201 - the result of the command
-        except BrokenPipeError:
+        except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            if not isinstance(error, BrokenPipeError):
+                self.error(f"the result could not be written to stdout: {error}")
 
     def note(self, text: object) -> None:
         """Say something by the way."""

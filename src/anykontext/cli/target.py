@@ -17,6 +17,7 @@ from anykontext.model.result import ResultImage
 
 SUFFIXES = (".jpg", ".png", ".webp")
 LONGEST_STEM = 80
+NAME_MAX = 255  # bytes, on every file system in common use
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +87,16 @@ class Target:
             why = (error.strerror or str(error)).lower()
             raise InvalidRequest(f"the output folder {str(self.folder)!r} cannot be written: {why}") from None
         suffix = self.suffix or suffix_of(f"image/{(output_format or 'jpeg').replace('jpg', 'jpeg')}")
-        names = self._names(images, suffix)
+        try:
+            names = self._names(images, suffix)
+            folders = [path for path in names if path.is_dir()]
+        except OSError as error:  # a name that is too long
+            raise InvalidRequest(f"the output cannot be named so: {error.strerror or error}") from None
         for path in names:
-            if path.is_dir():
+            if path in folders:
                 raise InvalidRequest(f"the output {str(path)!r} is a folder")
+            if len(os.fsencode(path.name)) > NAME_MAX:
+                raise InvalidRequest(f"the output's name is too long: {len(os.fsencode(path.name))} bytes")
             if os.path.lexists(path) and not self.force:
                 raise InvalidRequest(
                     f"the output {str(path)!r} exists; choose another name, or replace it with --force"

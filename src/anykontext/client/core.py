@@ -103,8 +103,11 @@ class Core:
         for name in given.keys() - set(CALL_OPTIONS):
             raise InvalidRequest(f"unknown option {name!r} of a call; {near(name, CALL_OPTIONS)}")
         route = self._route(given.get("route"))
-        word = given.get("policy") or self.config.policy
-        if word not in {"adjust", "strict"}:
+        provider = given.get("provider")
+        if provider is not None and not isinstance(provider, str):
+            raise InvalidRequest(f"provider is a name, not {type(provider).__name__}")
+        word = self.config.policy if given.get("policy") is None else given["policy"]
+        if word not in ("adjust", "strict"):
             raise InvalidRequest(f"policy is 'adjust' or 'strict', not {word!r}")
         policy = Policy(
             strict=word == "strict",
@@ -118,7 +121,7 @@ class Core:
         on_event = given.get("on_event")
         if on_event is not None and (not callable(on_event) or iscoroutinefunction(on_event)):
             raise InvalidRequest("on_event is a plain function that takes one event")
-        return Options(given.get("provider"), route, deadline_s, max_price, policy, on_event)
+        return Options(provider, route, deadline_s, max_price, policy, on_event)
 
     def _route(self, asked: Any) -> RouteConfig:
         if asked is None or isinstance(asked, str):
@@ -299,6 +302,7 @@ def _check_carried_out(config: Config) -> None:
     """Refuse settings that a later release carries out: a cap on money or a proxy that is not heeded is a trap."""
     later = {
         "budget": config.budget != type(config.budget)(),
+        "ledger": config.ledger != type(config.ledger)(),
         "network": config.network != type(config.network)(),
     }
     for section, is_set in later.items():

@@ -69,9 +69,10 @@ class _Job:
     def at_risk(self) -> Cost:
         """What may have been charged without an image in hand: earlier attempts, and this one until it has ended."""
         step, trail = self._started.accepted.step, self._started.trail
-        open_price = NOTHING if self._result is not None else step.price
+        if self._result is not None:
+            return trail.at_risk + step.price_of(sum(error.maybe_charged for error in self._result.errors), self.handle)
         ended_free = self._error is not None and not self._error.maybe_charged
-        return trail.at_risk + (NOTHING if ended_free else open_price)
+        return trail.at_risk + (NOTHING if ended_free else step.price)
 
     @property
     def _tasks(self) -> tuple[Task, ...]:

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from anykontext.adapting import Failed, Kind, Refused, State
-from anykontext.engine.effects import Heard, Lost
+from anykontext.engine.effects import Flow, Heard, Lost
 from anykontext.engine.money_table import Charged, Row, reply_of
 from anykontext.engine.pace import retry_after
 from anykontext.engine.policy import FAILOVER_ON
@@ -14,6 +14,7 @@ from anykontext.engine.redact import excerpt
 from anykontext.model.errors import ERROR_OF_KIND, Moderated, ProviderError, Stage
 from anykontext.model.job import JobHandle, JobState
 
+T = TypeVar("T")
 MESSAGE = 600  # characters that an error shows of a provider's own words
 STATE_OF_KIND = {
     Kind.MODERATED: JobState.MODERATED,
@@ -114,6 +115,15 @@ def _wait_s(told: Failed | Refused | None, heard: Heard) -> float | None:
     if isinstance(told, Refused) and told.retry_after_s is not None:
         return told.retry_after_s
     return retry_after(heard)
+
+
+def safely(flow: Flow[T]) -> Flow[T | Ended]:
+    """One of several flows: an error of ours or of an adapter in it is its own end, and not that of its siblings."""
+    try:
+        return (yield from flow)
+    except Exception as error:  # noqa: BLE001 - the siblings may be paid for
+        message = f"an error in anykontext or its adapter: {type(error).__name__}: {error}"
+        return Ended(Kind.OUTCOME_UNKNOWN, message[:MESSAGE], maybe_charged=True)
 
 
 def gravest(ends: Sequence[Ended]) -> Ended:

@@ -61,7 +61,8 @@ def follow_task(watch: Watch, task: Task | None, state: State | None) -> Flow[Ma
         images = tuple(one for one in fetched if isinstance(one, ResultImage))
         faults = [one for one in fetched if isinstance(one, NotDownloaded)]
         ends = (*(_not_downloaded(watch, one) for one in faults), *map(_flagged, done.flagged))
-        kept = Made(done, images, ends, ready_s) if images else kept
+        if images and (kept is None or len(images) >= len(kept.images)):
+            kept = Made(done, images, ends, ready_s)
         if any(one.fault is Fault.GONE for one in faults) and task is not None and renewals < RENEWALS:
             renewals, state = renewals + 1, None
             continue

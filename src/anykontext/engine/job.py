@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from anykontext.adapting import Kind, State, Succeeded, Task
 from anykontext.engine.effects import All, Entry, Flow, Persist, Release
-from anykontext.engine.ends import Ended, gravest
+from anykontext.engine.ends import Ended, gravest, safely
 from anykontext.engine.follow import Made, follow_task
 from anykontext.engine.policy import Policy
 from anykontext.engine.provider import Candidate
@@ -126,7 +126,8 @@ def wait_for(watch: Watch, started: Started) -> Flow[ImageResult | ProviderError
 
 def resumed(candidate: Candidate, handle: JobHandle) -> Started:
     """A job that goes on from its handle, in this process or another."""
-    step = Step(candidate, (), handle.adjustments, candidate.price(handle.mode).times(len(handle.tasks)))
+    most = len(handle.tasks) * candidate.provider.adapter.facts.images_per_task
+    step = Step(candidate, (), handle.adjustments, candidate.price(handle.mode).times(most))
     return Started(Accepted(step, handle, (), (), 0.0), Trail(), 0, 0.0)
 
 
@@ -140,7 +141,9 @@ def follow_job(watch: Watch, started: Started) -> Flow[ImageResult | Ended]:
     if len(pairs) == 1:
         outcomes = [(yield from follow_task(watch, *pairs[0]))]
     else:
-        outcomes = watch.see((yield All(tuple(follow_task(watch.fork(), task, state) for task, state in pairs))))
+        outcomes = watch.see(
+            (yield All(tuple(safely(follow_task(watch.fork(), task, state)) for task, state in pairs)))
+        )
     watch.see((yield Release(candidate)))
     made = [one for one in outcomes if isinstance(one, Made)]
     ends = [*(one for one in outcomes if isinstance(one, Ended)), *accepted.refused]

@@ -120,7 +120,7 @@ TABLE: tuple[Row, ...] = (
         "it was made, and what came is no image",
         "F30 F33 F34 F35 F36 F37",
     ),
-    Row(_D, H.DISK, A.NEVER, C.MAYBE, K.UNAVAILABLE, "it was made, and cannot be written on this machine", "F57"),
+    Row(_D, H.DISK, A.NEVER, C.MAYBE, K.PROTOCOL_ERROR, "it was made, and cannot be written on this machine", "F57"),
 )
 _NO_ANSWER = frozenset({408, 504})  # "upstream did not answer" is never a rejection, whatever the body
 _NOT_NOW = frozenset({408, 429})  # at a poll: ask again later

@@ -3,6 +3,7 @@
 Meaning is never adjusted: a candidate that cannot do it does not fit. Dials are fitted or left out, and recorded.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 from typing import Any
@@ -14,7 +15,7 @@ from anykontext.engine.policy import Policy
 from anykontext.engine.provider import Candidate
 from anykontext.engine.shape import shape_of
 from anykontext.engine.submit import Step
-from anykontext.model.frozen import Frozen
+from anykontext.model.frozen import Frozen, thaw
 from anykontext.model.request import ImageRequest
 from anykontext.model.result import Adjustment
 from anykontext.model.words import near
@@ -184,7 +185,8 @@ def _extra(request: ImageRequest, candidate: Candidate) -> tuple[Mapping[str, An
             raise misfit if elsewhere else misfit.error(candidate.provider.name)
         try:
             json_body({name: value})
-        except TypeError as error:
+            json.dumps(thaw(value), allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
             raise Misfit(f"{facts.name}.{name}", value, None, f"{name!r} cannot be written as JSON: {error}") from None
         looser = known[name] == "safety_tolerance"
         reason = "set by the caller in the provider's own words"

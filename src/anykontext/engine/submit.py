@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from anykontext.adapting import Balance, Checks, Effective, Fetch, Refused, Running, State, Succeeded, Task
 from anykontext.engine.effects import Admit, All, Entry, Flow, Persist, Send, Sleep
-from anykontext.engine.ends import Ended, ended_by, gravest
+from anykontext.engine.ends import Ended, ended_by, gravest, safely
 from anykontext.engine.money_table import Again, Happened, after_submit, understood
 from anykontext.engine.pace import PATIENCE_S, repeat_after
 from anykontext.engine.policy import Policy
@@ -13,7 +13,7 @@ from anykontext.engine.signing import address
 from anykontext.engine.watch import Watch
 from anykontext.model.errors import Kind
 from anykontext.model.events import Adjusted, Retrying, Submitted, Submitting
-from anykontext.model.job import JobHandle
+from anykontext.model.job import JobHandle, Mode
 from anykontext.model.money import Cost
 from anykontext.model.result import Adjustment
 
@@ -79,7 +79,7 @@ def submit_attempt(watch: Watch, step: Step, policy: Policy, *, is_last: bool) -
     if len(step.orders) == 1:
         outcomes = [(yield from _submit_task(watch, step.orders[0], policy, is_last=is_last))]
     else:
-        flows = tuple(_submit_task(watch.fork(), order, policy, is_last=is_last) for order in step.orders)
+        flows = tuple(safely(_submit_task(watch.fork(), order, policy, is_last=is_last)) for order in step.orders)
         outcomes = watch.see((yield All(flows)))
     return (yield from _sum_up(watch, step, outcomes))
 
@@ -141,7 +141,7 @@ def _submit_task(watch: Watch, order: Effective, policy: Policy, *, is_last: boo
         heard = watch.see((yield Send(call, provider, way, within_s, policy.submit_grace_s)))
         state = understood(adapter, heard, None)
         if isinstance(state, Refused) and state.kind is Kind.OUT_OF_CREDIT and adapter.facts.busy_as_out_of_credit:
-            state = yield from _confirmed(watch, candidate, state)
+            state = yield from _confirmed(watch, candidate, state, order.mode)
         row = after_submit(heard, state, adapter.facts)
         if row is None:
             assert state is not None
@@ -161,7 +161,7 @@ def _submit_task(watch: Watch, order: Effective, policy: Policy, *, is_last: boo
             return end
 
 
-def _confirmed(watch: Watch, candidate: Candidate, refused: Refused) -> Flow[Refused]:
+def _confirmed(watch: Watch, candidate: Candidate, refused: Refused, mode: Mode) -> Flow[Refused]:
     """Whether the credit has really run out, where the provider says so when it is busy, too (quirk bfl-10)."""
     adapter, provider = candidate.provider.adapter, candidate.provider
     if not isinstance(adapter, Checks) or watch.left_s <= 0:
@@ -169,7 +169,7 @@ def _confirmed(watch: Watch, candidate: Candidate, refused: Refused) -> Flow[Ref
     call = adapter.check()
     heard = watch.see((yield Send(call, provider, address(call, provider), min(watch.left_s, CHECK_S))))
     balance = understood(adapter, heard, None)
-    price = candidate.price("").amount
+    price = candidate.price(mode).amount
     if not isinstance(balance, Balance) or balance.usd is None or price is None or balance.usd < price:
         return refused
     message = f"{refused.message}, although {balance.amount} {balance.unit} are left: it is busy"

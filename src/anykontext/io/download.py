@@ -36,7 +36,7 @@ class _Stopped(Exception):
 
 
 # All that `receive` raises when a server or a link is to blame.
-EXPECTED = (_Stopped, BadImage, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError)
+EXPECTED = (_Stopped, BadImage, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError)
 
 
 class Link(Protocol):
@@ -167,7 +167,7 @@ class Receiving:
             # Where nothing told the length, a cut image is a cut connection, and worth another try (F30).
             torn = error.cut and not self._framed
             return self._told(Fault.LOST if torn else Fault.BAD, str(error), self._status)
-        if isinstance(error, Forbidden | httpx.InvalidURL | httpx.UnsupportedProtocol):
+        if isinstance(error, Forbidden | httpx.InvalidURL | httpx.UnsupportedProtocol | ValueError):
             return self._told(Fault.FORBIDDEN, f"not fetched: {error}")
         if isinstance(error, httpx.TimeoutException | TimeoutError):
             return self.verdict(self._late())

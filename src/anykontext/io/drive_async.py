@@ -37,7 +37,17 @@ from anykontext.engine.provider import Candidate, Provider
 from anykontext.engine.signing import hosts_of, is_delivery
 from anykontext.engine.watch import Watch
 from anykontext.io.download import afetch
-from anykontext.io.exchange import CLOSED, LIMITS, Collected, chunks_of, interrupted, lost, request_of, uploaded
+from anykontext.io.exchange import (
+    CLOSED,
+    LIMITS,
+    STOPPED_CHECK,
+    Collected,
+    chunks_of,
+    interrupted,
+    lost,
+    request_of,
+    uploaded,
+)
 from anykontext.io.guard import Forbidden, async_guarded_client
 from anykontext.io.notify import Notifier
 from anykontext.io.prepare import afetch_source
@@ -102,10 +112,15 @@ class AsyncDriver:
         self._random = random_fraction
         self._resolve = resolve
         self._closed = False
+        self.doing: set[asyncio.Future[Any]] = set()
 
     async def close(self) -> None:
-        """Close the connections."""
+        """End what is in progress, and close the connections."""
         self._closed = True
+        for task in self.doing:
+            task.cancel()
+        if self.doing:
+            await asyncio.wait(self.doing, timeout=END_S)
         for client in [*self._guarded.values(), *([self._http] if self._own else [])]:
             await client.aclose()
 
@@ -126,9 +141,9 @@ class AsyncDriver:
             result = await _Run(self, notifier, stop).drive(flow)
         except Stopped:
             assert stop.wish is not None
-            raise stop.wish from None
+            raise interrupted(stop.wish, None, notifier.handle) from None
         if stop.wish is not None:
-            raise interrupted(stop.wish, result)
+            raise interrupted(stop.wish, result, notifier.handle)
         return result
 
     def keyless(self, url: str, provider: Provider) -> httpx.AsyncClient:
@@ -253,6 +268,18 @@ class _Run:
                 return await self._submit(effect)
             case All(flows):
                 return await self._all(flows)
+            case Send(call=call) if call.purpose is Purpose.CHECK:
+                return await self._check(effect)
+        return await self._unless_stopped(effect)
+
+    async def _check(self, send: Send) -> Heard:
+        try:
+            heard: Heard = await self._unless_stopped(send)
+        except Stopped:
+            return STOPPED_CHECK
+        return heard
+
+    async def _unless_stopped(self, effect: Effect) -> Any:
         if self.stop.wished.is_set() and not (isinstance(effect, Download) and effect.last_chance):
             raise Stopped
         match effect:
@@ -334,6 +361,8 @@ class _Run:
         """Do something that may be repeated freely, for at most `within_s` and until an event (a wish to stop)."""
         until = until or self.stop.wished
         doing, end = asyncio.ensure_future(action), time.monotonic() + within_s
+        self.driver.doing.add(doing)
+        doing.add_done_callback(self.driver.doing.discard)
         while not doing.done() and not until.is_set() and time.monotonic() < end:
             await self._wait(end - time.monotonic(), [doing], until)
         await self._end(doing)

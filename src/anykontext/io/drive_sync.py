@@ -6,15 +6,13 @@ recorded of it. Each exchange has its thread too, so that a deadline holds whate
 
 import contextlib
 import random
-import ssl
 import threading
 import time
-from collections.abc import Callable
-from contextvars import copy_context
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any, Generic, Self, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
-import httpcore
 import httpx
 
 from anykontext.adapting import InputImage, Purpose
@@ -41,68 +39,31 @@ from anykontext.engine.effects import (
 from anykontext.engine.provider import Candidate, Provider
 from anykontext.engine.signing import hosts_of, is_delivery
 from anykontext.engine.watch import Watch
+from anykontext.io.bounded import BoundedTransport, bounded
 from anykontext.io.download import fetch
-from anykontext.io.exchange import CLOSED, LIMITS, Collected, chunks_of, interrupted, lost, request_of, uploaded
-from anykontext.io.guard import Forbidden, _BoundedStream, bounded, guarded_client
+from anykontext.io.exchange import (
+    CLOSED,
+    LIMITS,
+    STOPPED_CHECK,
+    Collected,
+    chunks_of,
+    interrupted,
+    lost,
+    request_of,
+    uploaded,
+)
+from anykontext.io.guard import Forbidden, guarded_client
 from anykontext.io.notify import Notifier
 from anykontext.io.prepare import fetch_source
 from anykontext.io.slots import Slots
 from anykontext.io.spool import Spool
+from anykontext.io.threads import Box, Stop, Stopped, side_by_side
 from anykontext.model.errors import InvalidRequest
 
 T = TypeVar("T")
 L = TypeVar("L")
 TICK_S = 0.1  # how soon a thread that waits sees that the caller wants to stop
-THREADS_MAX = 32  # for the tasks of one job
-
-
-class Stop:
-    """The caller's wish to stop, seen by every thread of a job."""
-
-    def __init__(self) -> None:
-        self.wish: BaseException | None = None
-        self.at: float | None = None
-        self.abandon = False
-        self._wished = threading.Event()
-
-    def request(self, wish: BaseException) -> None:
-        """Ask to stop; asked twice, a submit in flight is let go."""
-        self.abandon = self.wish is not None
-        self.wish = self.wish or wish
-        self.at = self.at or time.monotonic()
-        self._wished.set()
-
-    @property
-    def wished(self) -> bool:
-        """Whether the caller asked to stop."""
-        return self._wished.is_set()
-
-    def pause(self, seconds: float) -> None:
-        """Wait, at most until the caller asks to stop."""
-        self._wished.wait(seconds)
-
-
-class Stopped(Exception):  # it ends a thread of ours, and is never seen by a caller
-    """A flow was left because the caller asked to stop."""
-
-
-class _Backend(httpcore.SyncBackend):
-    def connect_tcp(self, *args: Any, **options: Any) -> httpcore.NetworkStream:
-        return _BoundedStream(super().connect_tcp(*args, **options))
-
-
-class _Transport(httpx.HTTPTransport):
-    """httpx's own, on connections that keep to `bounded`: its time-outs start anew with every byte that drips in."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        super().__init__(verify=context, trust_env=False)
-        self._pool = httpcore.ConnectionPool(
-            context,
-            max_connections=LIMITS.max_connections,
-            max_keepalive_connections=LIMITS.max_keepalive_connections,
-            keepalive_expiry=LIMITS.keepalive_expiry,
-            network_backend=_Backend(),
-        )
+END_S = 0.2  # for exchanges in progress when the client is closed
 
 
 class SyncDriver:
@@ -126,10 +87,12 @@ class SyncDriver:
         self.spool = spool
         self._own = http_client is None
         self._tls = httpx.create_ssl_context(trust_env=False)  # one for all: it reads the certificates of the world
-        transport = _Transport(self._tls)
+        transport = BoundedTransport(self._tls, LIMITS)
         self._http = http_client or httpx.Client(transport=transport, trust_env=False, follow_redirects=False)
         self._guarded: dict[frozenset[str], httpx.Client] = {}
         self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._busy = 0
         self._free = threading.Condition()
         self._slots = Slots()
         self._random = random_fraction
@@ -137,9 +100,10 @@ class SyncDriver:
         self._closed = False
 
     def close(self) -> None:
-        """Close the connections."""
-        with self._lock:
+        """Close the connections; exchanges that are about to end may do so."""
+        with self._idle:
             self._closed = True
+            self._idle.wait_for(lambda: self._busy == 0, END_S)
         for client in [*self._guarded.values(), *([self._http] if self._own else [])]:
             client.close()
 
@@ -157,7 +121,7 @@ class SyncDriver:
                 handler raises: `SystemExit`, or the time limit of a task queue.
         """
         stop = Stop()
-        box = _Box(lambda: _Run(self, notifier, stop).drive(flow))
+        box = Box(lambda: _Run(self, notifier, stop).drive(flow))
         while not box.done.is_set():
             try:
                 box.start()
@@ -171,9 +135,9 @@ class SyncDriver:
             result: T = box.result()
         except Stopped:
             assert stop.wish is not None
-            raise stop.wish from None
+            raise interrupted(stop.wish, None, notifier.handle) from None
         if stop.wish is not None:
-            raise interrupted(stop.wish, result)
+            raise interrupted(stop.wish, result, notifier.handle)
         return result
 
     def keyless(self, url: str, provider: Provider) -> httpx.Client:
@@ -182,7 +146,6 @@ class SyncDriver:
         Raises:
             Forbidden: The caller brought a client, which resolves names out of our sight, and the link does not lead
                 to a delivery host of the provider.
-            RuntimeError: The client was closed.
         """
         if not self._own:
             if not is_delivery(url, provider):
@@ -190,8 +153,6 @@ class SyncDriver:
             return self._http
         allowed = hosts_of(provider)
         with self._lock:
-            if self._closed:
-                raise RuntimeError(CLOSED)
             if allowed not in self._guarded:
                 self._guarded[allowed] = guarded_client(allowed, resolve=self._resolve, verify=self._tls)
             return self._guarded[allowed]
@@ -210,6 +171,24 @@ class SyncDriver:
             raise InvalidRequest(f"{image.name} is not fetched: {error}") from error
         return fetch_source(image, client, within_s=within_s)
 
+    @contextlib.contextmanager
+    def using(self) -> Iterator[None]:
+        """A connection is needed in this block, so that `close` waits for its end.
+
+        Raises:
+            RuntimeError: The driver was closed.
+        """
+        with self._idle:
+            if self._closed:
+                raise RuntimeError(CLOSED)
+            self._busy += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._busy -= 1
+                self._idle.notify_all()
+
     def exchange(self, send: Send) -> Heard:
         """One HTTP exchange. Who calls this waits for `within_s`; then it ends by itself, and leaves no thread."""
         until = time.monotonic() + send.within_s
@@ -217,6 +196,7 @@ class SyncDriver:
             client = self.keyless(send.address.url, send.provider) if send.address.guarded else self._http
             request, key = request_of(send, chunks_of(send))
             with (
+                self.using(),
                 bounded(lambda: until - time.monotonic()),
                 contextlib.closing(client.send(request, stream=True, auth=None, follow_redirects=False)) as response,
             ):
@@ -285,6 +265,18 @@ class _Run:
                 return self._submit(effect)
             case All(flows):
                 return self._all(flows)
+            case Send(call=call) if call.purpose is Purpose.CHECK:
+                return self._check(effect)
+        return self._unless_stopped(effect)
+
+    def _check(self, send: Send) -> Heard:
+        try:
+            heard: Heard = self._unless_stopped(send)
+        except Stopped:
+            return STOPPED_CHECK
+        return heard
+
+    def _unless_stopped(self, effect: Effect) -> Any:
         if self.stop.wished and not (isinstance(effect, Download) and effect.last_chance):
             raise Stopped
         match effect:
@@ -307,7 +299,8 @@ class _Run:
     def _fetch(self, effect: Download) -> Fetched:
         try:
             client = self.driver.keyless(effect.url or "", effect.provider)
-            return fetch(client, effect, self.driver.spool)
+            with self.driver.using():
+                return fetch(client, effect, self.driver.spool)
         except (Forbidden, RuntimeError) as error:  # the latter: the client was closed
             return NotDownloaded(Fault.FORBIDDEN, str(error))
 
@@ -328,7 +321,7 @@ class _Run:
         """Send a submit, and wait for its reply even after Ctrl-C: for `grace_s`, or until Ctrl-C comes again."""
         if self.stop.wished:
             return Lost(Loss.INTERRUPTED, "stopped before it was sent")
-        box = _Box(lambda: self.driver.exchange(send)).start()
+        box = Box(lambda: self.driver.exchange(send)).start()
         until = time.monotonic() + send.within_s
         while not box.done.is_set():
             if self.stop.at is not None:
@@ -341,7 +334,7 @@ class _Run:
 
     def _in_thread(self, action: Callable[[], T], within_s: float, late: L, *, heeds_stop: bool = True) -> T | L:
         """Do something that may be repeated freely, for at most `within_s`."""
-        box = _Box(action).start()
+        box = Box(action).start()
         until = time.monotonic() + within_s
         while not box.done.is_set():
             if time.monotonic() >= until:
@@ -353,53 +346,5 @@ class _Run:
 
     def _all(self, flows: tuple[Flow[Any], ...]) -> list[Any]:
         """Run flows side by side; none is left before all have ended (gather semantics)."""
-        places = threading.BoundedSemaphore(THREADS_MAX)
-
-        def one(flow: Flow[Any]) -> Any:
-            with places:
-                return _Run(self.driver, self.notifier, self.stop).drive(flow)
-
-        boxes = [_Box(lambda flow=flow: one(flow)).start() for flow in flows]  # type: ignore[misc]  # mypy cannot infer the default
-        for box in boxes:
-            box.done.wait()
-        return [box.result() for box in boxes]
-
-
-class _Box(Generic[T]):
-    """A daemon thread with a result: one that hangs in a socket does not keep the program from ending.
-
-    It has the caller's context, so that log records and traces of it know to whom they belong.
-    """
-
-    def __init__(self, action: Callable[[], T]) -> None:
-        self.done = threading.Event()
-        self._values: list[T] = []
-        self._error: BaseException | None = None
-        self._action = action
-        self._thread = threading.Thread(target=copy_context().run, args=(self._run,), name="anykontext", daemon=True)
-
-    @property
-    def started(self) -> bool:
-        return self._thread.ident is not None or self.done.is_set()
-
-    def start(self) -> Self:
-        """Start the thread, unless it was started; where there are no more threads, do it here."""
-        if not self.started:
-            try:
-                self._thread.start()
-            except RuntimeError:
-                self._run()
-        return self
-
-    def _run(self) -> None:
-        try:
-            self._values.append(self._action())
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
-            self._error = error
-        finally:
-            self.done.set()
-
-    def result(self) -> T:
-        if self._error is not None:
-            raise self._error
-        return self._values[0]
+        runs = [_Run(self.driver, self.notifier, self.stop) for _ in flows]
+        return side_by_side([partial(run.drive, flow) for run, flow in zip(runs, flows, strict=True)])

@@ -1,5 +1,6 @@
 """What the sync and the async driver share: building a request, bounding a reply, telling how an exchange was lost."""
 
+import re
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -10,8 +11,10 @@ import httpx
 from anykontext.adapting import Reply
 from anykontext.engine.effects import Loss, Lost, Send, Upload
 from anykontext.io.addresses import Forbidden
+from anykontext.io.notify import logger
 from anykontext.io.urls import split
 from anykontext.model.errors import ConfigurationError, MissingKey
+from anykontext.model.job import JobHandle
 from anykontext.model.result import ImageResult
 
 W = TypeVar("W", bound=BaseException)
@@ -23,6 +26,8 @@ CONNECT_S = 10.0
 IDLE_S = 1.5
 LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=200, keepalive_expiry=IDLE_S)
 CLOSED = "Cannot send a request, as the client has been closed."  # httpx's words, and ours
+# What a question within a submit is told after Ctrl-C: the submit beside it must still be able to say what it knows.
+STOPPED_CHECK = Lost(Loss.INTERRUPTED, "stopped before it was answered")
 SECRET_MIN = 12  # a shorter key (the sandbox's) may be a word of the reply; it is not cut out
 
 
@@ -129,7 +134,7 @@ class Collected:
                 return Lost(Loss.TOO_LARGE, f"a compressed reply that is torn or larger than {REPLY_MAX:,} bytes")
             body = inflated
         if self.key is not None and len(self.key) >= SECRET_MIN:
-            body = body.replace(self.key.encode(), b"[key]")
+            body = without_key(body, self.key)
             self.headers = {name: value.replace(self.key, "[key]") for name, value in self.headers.items()}
         return Reply(self.send.call, self.status, self.headers, body)
 
@@ -143,16 +148,29 @@ def _inflated(body: bytes) -> bytes | None:
     return plain if machine.eof else None
 
 
-def interrupted(wish: W, result: object) -> W:
+def interrupted(wish: W, result: object, handle: JobHandle | None) -> W:
     """The interruption to raise, with what had become of the job all the same.
 
     An error is its cause. An `ImageResult`, which cannot be asked for again at a provider without tasks, is its
-    attribute `anykontext_result`.
+    attribute `anykontext_result`. A handle is noted, and logged, since a time-out of asyncio replaces the exception.
     """
     wish.__cause__ = result if isinstance(result, Exception) else None
+    if handle is not None and not isinstance(result, ImageResult):
+        note = f"anykontext: {handle.job_id} may still run at {handle.provider}; client.resume({handle.to_json()!r})"
+        wish.add_note(note)
+        logger.warning("interrupted: %s", note)
     if isinstance(result, ImageResult):
         wish.__dict__["anykontext_result"] = result
     return wish
+
+
+def without_key(body: bytes, key: str) -> bytes:
+    """A body without our key, as it stands or with letters escaped as JSON may escape them."""
+    body = body.replace(key.encode(), b"[key]")
+    if b"\\" not in body:
+        return body
+    letters = (rf"(?:{re.escape(letter)}|\\u00{ord(letter):02x}|\\{re.escape(letter)})" for letter in key)
+    return re.sub("".join(letters).encode(), b"[key]", body, flags=re.IGNORECASE)
 
 
 def uploaded(effect: Upload) -> str | Lost:

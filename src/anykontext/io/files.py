@@ -177,6 +177,8 @@ def save_image(data_path: Path, media_type: str, target: str | PathLike[str], *,
         FileNotFoundError: Its folder does not exist.
         InvalidRequest: The suffix names no image format that we can write.
     """
+    if not isinstance(target, str | PathLike) or not os.fspath(target):
+        raise InvalidRequest(f"a file or folder to save to is needed, not {target!r}")
     data = data_path.read_bytes()
     text = os.path.expanduser(os.fspath(target))  # noqa: PTH111 - Path would drop the slash at the end
     path = Path(text)

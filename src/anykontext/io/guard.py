@@ -10,8 +10,6 @@ import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
-from contextvars import ContextVar
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from threading import Thread
 from time import monotonic
@@ -21,6 +19,7 @@ import httpcore
 import httpx
 
 from anykontext.io.addresses import Forbidden, Guard
+from anykontext.io.bounded import BoundedStream, bounded
 
 __all__ = [
     "AsyncGuardedClient",
@@ -47,56 +46,6 @@ def system_resolve(host: str, port: int) -> list[str]:
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
-
-
-_time_left: ContextVar[Callable[[], float] | None] = ContextVar("time_left", default=None)
-
-
-@contextmanager
-def bounded(seconds_left: Callable[[], float]) -> Iterator[None]:
-    """Within this block no read or write of a guarded sync connection lasts longer than what is left (F32).
-
-    httpx's own time-outs start anew with every read, so that a slow drip would never end.
-    """
-    token = _time_left.set(seconds_left)
-    try:
-        yield
-    finally:
-        _time_left.reset(token)
-
-
-def _within(timeout: float | None) -> float | None:
-    seconds_left = _time_left.get()
-    if seconds_left is None:
-        return timeout
-    left = seconds_left()
-    if left <= 0:
-        raise httpcore.ReadTimeout("the time is up")
-    return left if timeout is None else min(left, timeout)
-
-
-class _BoundedStream(httpcore.NetworkStream):
-    """A connection whose reads and writes keep to `bounded`."""
-
-    def __init__(self, inner: httpcore.NetworkStream) -> None:
-        self._inner = inner
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._inner.read(max_bytes, _within(timeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._inner.write(buffer, _within(timeout))
-
-    def close(self) -> None:
-        self._inner.close()
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        return _BoundedStream(self._inner.start_tls(ssl_context, server_hostname, _within(timeout)))
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)
 
 
 def _end(timeout: float | None) -> float | None:
@@ -149,7 +98,7 @@ class GuardedBackend(httpcore.NetworkBackend):
         failed: httpcore.ConnectError | httpcore.ConnectTimeout = httpcore.ConnectError(f"{host!r} has no address")
         for address, share in _turns(self._guard.check(host, self._resolved(host, port, timeout)), end):
             try:
-                return _BoundedStream(self._inner.connect_tcp(address, port, share, local_address, socket_options))
+                return BoundedStream(self._inner.connect_tcp(address, port, share, local_address, socket_options))
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failed = error
         raise failed

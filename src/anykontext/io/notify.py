@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from anykontext.engine.effects import Entry
 from anykontext.model.events import Adjusted, Drift, Event, FailingOver, Finished, Retrying, Submitted
+from anykontext.model.job import JobHandle
 
 logger = logging.getLogger("anykontext")
 logger.addHandler(logging.NullHandler())  # a library prints nothing by itself
@@ -24,9 +25,12 @@ class Notifier:
 
     def __init__(self, on_event: OnEvent | None = None) -> None:
         self._on_event = on_event
+        self.handle: JobHandle | None = None
 
     def event(self, event: Event) -> None:
-        """Log and pass on one event."""
+        """Log and pass on one event, and remember the handle that it tells of."""
+        if isinstance(event, Submitted):
+            self.handle = event.handle
         level = _LEVELS.get(type(event), logging.DEBUG)
         if isinstance(event, Adjusted) and event.adjustment.more_permissive:
             level = logging.WARNING

@@ -20,8 +20,12 @@ def split(text: str) -> tuple[httpx.URL, bytes | None]:
     Raises:
         Forbidden: It is no plain http or https URL.
     """
-    url = httpx.URL(text)
-    if url.scheme not in {"http", "https"} or not url.host or url.userinfo:
+    try:
+        url = httpx.URL(text)
+        plain_url = url.scheme in {"http", "https"} and bool(url.host) and not url.userinfo
+    except (httpx.InvalidURL, ValueError) as error:  # the latter: a host that IDNA cannot read, such as "xn--"
+        raise Forbidden(f"a URL that cannot be read: {error}") from None
+    if not plain_url:
         raise Forbidden("it is not a plain http or https URL")
     found = _TARGET.match(text)
     target = (found[1] or "/") + found[2] if found else ""

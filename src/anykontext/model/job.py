@@ -12,6 +12,7 @@ from anykontext.model.result import Adjustment
 
 Mode = Literal["edit", "generate"]
 HANDLE_VERSION = 1
+TASKS_MAX = 1000
 
 
 class JobState(StrEnum):
@@ -34,7 +35,7 @@ class Task:
     Attributes:
         id: The provider's own name for it.
         poll_url: The full URL to ask for its state, where the provider gave one; None where it is built from `id`
-            or where there is nothing to poll (BFL with a webhook, quirk bfl-14).
+            or where there is nothing to poll (BFL with a webhook, quirk bfl-2).
         data: Other strings that the adapter needs to poll, fetch or cancel, such as further URLs.
     """
 
@@ -112,8 +113,10 @@ class JobHandle:
             )
             names = {name: _text(found[name]) for name in ("job_id", "provider", "adapter", "model", "mode")}
             adjustments = tuple(Adjustment.from_json(a) for a in found.get("adjustments", ()))
-            if names["mode"] not in {"edit", "generate"} or not tasks:
-                raise ValueError("mode or tasks")
+            if names["mode"] not in {"edit", "generate"}:
+                raise ValueError(f"no mode {names['mode']!r}")
+            if not 0 < len({task.id for task in tasks}) == len(tasks) <= TASKS_MAX:
+                raise ValueError("a handle names 1 to 1000 tasks, each once")
             return cls(**names, tasks=tasks, adjustments=adjustments, created_at=str(found.get("created_at", "")))  # type: ignore[arg-type]  # mode was checked
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             if isinstance(error, InvalidRequest):
@@ -124,6 +127,7 @@ class JobHandle:
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError(f"expected a text, found {value!r}")
+    value.encode()  # half a character (a lone surrogate) can be sent to nobody
     return value
 
 

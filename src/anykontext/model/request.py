@@ -156,6 +156,8 @@ class ImageRequest(BaseModel):
             raise InvalidRequest(f"unknown option {name!r}; {hint}")
         try:
             super().__init__(prompt=prompt, **given, **fields)
+        except RecursionError:
+            raise InvalidRequest("provider_options hold themselves") from None
         except ValidationError as error:
             raise InvalidRequest("; ".join(_sentence(one) for one in error.errors())) from None
 
@@ -221,7 +223,7 @@ def _sentence(error: Any) -> str:
         shown = repr(error["input"])
     except (ValueError, RecursionError):  # a number of thousands of digits, a list that holds itself
         shown = type(error["input"]).__name__
-    told = not error["loc"] or field == "images" or len(shown) > 60 or shown in message
+    told = not error["loc"] or field in {"images", "prompt"} or len(shown) > 60 or shown in message
     return f"{field}: {message}" + ("" if told else f", not {shown}")
 
 

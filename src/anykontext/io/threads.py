@@ -1,0 +1,110 @@
+"""Threads of the sync driver: one with a result, a crew for several flows, and the caller's wish to stop."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from typing import Generic, Self, TypeVar
+
+T = TypeVar("T")
+CREW = 32  # threads at most, for the tasks of one job
+
+
+class Stop:
+    """The caller's wish to stop, seen by every thread of a job."""
+
+    def __init__(self) -> None:
+        self.wish: BaseException | None = None
+        self.at: float | None = None
+        self.abandon = False
+        self._wished = threading.Event()
+
+    def request(self, wish: BaseException) -> None:
+        """Ask to stop; asked twice, a submit in flight is let go."""
+        self.abandon = self.wish is not None
+        self.wish = self.wish or wish
+        self.at = self.at or time.monotonic()
+        self._wished.set()
+
+    @property
+    def wished(self) -> bool:
+        """Whether the caller asked to stop."""
+        return self._wished.is_set()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, at most until the caller asks to stop."""
+        self._wished.wait(seconds)
+
+
+class Stopped(Exception):  # it ends a thread of ours, and is never seen by a caller
+    """A flow was left because the caller asked to stop."""
+
+
+class Box(Generic[T]):
+    """A daemon thread with a result: one that hangs in a socket does not keep the program from ending.
+
+    It has the caller's context, so that log records and traces of it know to whom they belong.
+    """
+
+    def __init__(self, action: Callable[[], T]) -> None:
+        self.done = threading.Event()
+        self._values: list[T] = []
+        self._error: BaseException | None = None
+        self._action = action
+        self._thread = threading.Thread(target=copy_context().run, args=(self._run,), name="anykontext", daemon=True)
+
+    @property
+    def started(self) -> bool:
+        """Whether the thread runs, or has run."""
+        return self._thread.ident is not None or self.done.is_set()
+
+    def start(self) -> Self:
+        """Start the thread, unless it was started; where there are no more threads, do it here."""
+        if not self.started:
+            try:
+                self._thread.start()
+            except RuntimeError:
+                self._run()
+        return self
+
+    def _run(self) -> None:
+        try:
+            self._values.append(self._action())
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+            self._error = error
+        finally:
+            self.done.set()
+
+    def result(self) -> T:
+        """What the action gave, or raise what it raised."""
+        if self._error is not None:
+            raise self._error
+        return self._values[0]
+
+
+def side_by_side(actions: Sequence[Callable[[], T]]) -> list[T]:
+    """Do things at the same time, at most `CREW` of them, and give their results in order when all have ended.
+
+    What one of them raises is raised only then.
+    """
+    results: list[list[T]] = [[] for _ in actions]
+    errors: list[BaseException] = []
+    left = iter(zip(actions, results, strict=True))
+    lock = threading.Lock()
+
+    def work() -> None:
+        while True:
+            with lock:
+                action, place = next(left, (None, None))
+            if action is None or place is None:
+                return
+            try:
+                place.append(action())
+            except BaseException as error:  # noqa: BLE001 - raised when all have ended
+                errors.append(error)
+
+    for worker in [Box(work).start() for _ in range(min(CREW, len(actions)))]:
+        worker.done.wait()
+    if errors:
+        raise errors[0]
+    return [place[0] for place in results]

@@ -14,6 +14,7 @@ from anykontext.engine.job import Started, resumed
 from anykontext.engine.misfit import Misfit
 from anykontext.engine.policy import Policy
 from anykontext.engine.provider import Candidate, Provider
+from anykontext.engine.shape import needs_pixels
 from anykontext.engine.submit import Step
 from anykontext.io.inputs import load
 from anykontext.io.notify import Notifier, OnEvent
@@ -142,7 +143,7 @@ class Core:
         candidates, keyless = self._with_keys(self._candidates(request, options))
         images = self.load(request.images)
         self.spool.ensure()
-        images, candidates, unfetched = self._fetched(images, candidates, fetch_input)
+        images, candidates, unfetched = self._fetched(request, images, candidates, fetch_input)
         prepared = [prepare_source(image, self.config.input.metadata) for image in images]
         strategy = options.route.strategy
         if strategy not in {"ordered", "cheapest"}:
@@ -161,10 +162,10 @@ class Core:
         return Steps(fitted, (*steps.excluded, *unfit, *unfetched, *keyless))
 
     def _fetched(
-        self, images: list[InputImage], candidates: list[Candidate], fetch_input: FetchInput
+        self, request: ImageRequest, images: list[InputImage], candidates: list[Candidate], fetch_input: FetchInput
     ) -> tuple[list[InputImage], list[Candidate], list[Excluded]]:
-        """Fetch images given as URLs where a candidate takes none; those candidates are out when that fails."""
-        needing = [one for one in candidates if "url" not in one.provider.adapter.facts.inputs.forms]
+        """Fetch images given as URLs where a candidate needs their bytes or their size; it is out when that fails."""
+        needing = [one for one in candidates if _must_fetch(request, one)]
         if not needing or all(image.data is not None for image in images):
             return images, candidates, []
         try:
@@ -296,6 +297,13 @@ def edit_request(image: Any, prompt: Any, fields: Mapping[str, Any]) -> ImageReq
 def new_job_id() -> str:
     """An id of ours, known before the first byte leaves."""
     return f"job_{uuid.uuid4().hex}"
+
+
+def _must_fetch(request: ImageRequest, candidate: Candidate) -> bool:
+    facts = candidate.provider.adapter.facts
+    model = facts.models.get(candidate.model)
+    mode = model.modes.get(request.mode) if model else None
+    return "url" not in facts.inputs.forms or needs_pixels(request, mode)
 
 
 def _check_carried_out(config: Config) -> None:

@@ -32,6 +32,12 @@ def shape_of(
     return _asked(request, mode), []
 
 
+def needs_pixels(request: ImageRequest, mode: ModeFacts | None) -> bool:
+    """Whether the size of the first input must be known to keep its ratio."""
+    asked = request.size is not None or request.aspect_ratio is not None
+    return request.mode == "edit" and not asked and mode is not None and isinstance(mode.options.get("size"), Sizes)
+
+
 def _like(image: InputImage, grid: Sizes) -> tuple[dict[str, Any], list[Adjustment]]:
     """The size of about one megapixel whose ratio is nearest to the input's; a small difference is reported."""
     if not image.width or not image.height:
@@ -40,8 +46,9 @@ def _like(image: InputImage, grid: Sizes) -> tuple[dict[str, Any], list[Adjustme
     ratio = image.width / image.height
     heights = range(_low(grid), _high(grid) + 1, grid.step)
     sizes = [(_snap(height * ratio, grid), height) for height in heights]
-    about = [size for size in sizes if AREA[0] <= size[0] * size[1] / MEGAPIXEL <= AREA[1]] or sizes
-    best = min(about, key=lambda size: (_error(size, ratio), abs(size[0] * size[1] - MEGAPIXEL)))
+    about = [size for size in sizes if AREA[0] <= size[0] * size[1] / MEGAPIXEL <= AREA[1]]
+    near = [size for size in about if _error(size, ratio) <= RATIO_ERROR] or sizes
+    best = min(near, key=lambda size: (_error(size, ratio), abs(size[0] * size[1] - MEGAPIXEL)))
     sent = f"{best[0]}x{best[1]}"
     if _error(best, ratio) > RATIO_ERROR:
         why = f"no size on its grid is near the input's {image.width}:{image.height}; the nearest is {sent}"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from anykontext.adapting import Kind
+from anykontext.adapting import Kind, Output, Running, Succeeded, Task
 from anykontext.engine.effects import All, Loss, Release
 from anykontext.engine.ends import Ended, gravest
 from anykontext.engine.job import run_job
@@ -197,3 +197,27 @@ def test_gravest_of_what_already_speaks_for_several_holds_each_once() -> None:
 
     assert {Kind.OUTCOME_UNKNOWN, Kind.MODERATED, Kind.UNAVAILABLE} == {one.kind for one in every.all}
     assert all(one.also == () for one in every.also)
+
+
+def test_what_is_reported_for_a_task_is_for_the_images_that_it_withheld_too(lab: SimpleNamespace) -> None:
+    task = Task("one")
+    done = Succeeded((Output("https://d.bfl.ai/1"),), task, cost_usd=Decimal("0.08"), flagged=("nudity",))
+    adapter = lab.Toy({"accepted": Running(task, "queued"), "done": done}, images_per_task=2)
+    world = lab.World([lab.said(200, b"accepted")], then=lab.said(200, b"done"))
+
+    result = world.run(run_job(world.watch(), [lab.step(lab.candidate(adapter=adapter), num_images=2)], Policy()))
+
+    assert ("0.08", "0.08") == (str(result.cost.amount), str(result.spent.amount))
+    assert [Kind.MODERATED] == [one.kind for one in result.errors]
+
+
+def test_images_that_were_asked_for_and_did_not_come_are_told(lab: SimpleNamespace) -> None:
+    task = Task("one")
+    done = Succeeded((Output("https://d.bfl.ai/1"),), task)
+    adapter = lab.Toy({"accepted": Running(task, "queued"), "done": done}, images_per_task=4)
+    world = lab.World([lab.said(200, b"accepted")], then=lab.said(200, b"done"))
+
+    result = world.run(run_job(world.watch(), [lab.step(lab.candidate(adapter=adapter), num_images=3)], Policy()))
+
+    assert ["3 images were asked for, and 1 came, without a word on the others"] == [e.message for e in result.errors]
+    assert ("0.04", "0.12") == (str(result.cost.amount), str(result.spent.amount))

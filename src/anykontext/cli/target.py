@@ -95,6 +95,8 @@ class Target:
         for path in names:
             if path in folders:
                 raise InvalidRequest(f"the output {str(path)!r} is a folder")
+            if os.path.lexists(path) and not path.is_file() and not path.is_symlink():
+                raise InvalidRequest(f"the output {str(path)!r} exists and is no file")
             if len(os.fsencode(path.name)) > NAME_MAX:
                 raise InvalidRequest(f"the output's name is too long: {len(os.fsencode(path.name))} bytes")
             if os.path.lexists(path) and not self.force:

@@ -120,7 +120,8 @@ class Core:
         deadline_s = seconds(given.get("deadline"), route.deadline_s)
         max_price = route.max_price_usd if given.get("max_price") is None else _usd(given["max_price"])
         on_event = given.get("on_event")
-        if on_event is not None and (not callable(on_event) or iscoroutinefunction(on_event)):
+        awaited = iscoroutinefunction(on_event) or iscoroutinefunction(getattr(on_event, "__call__", None))  # noqa: B004 - looked at, not tested for
+        if on_event is not None and (not callable(on_event) or awaited):
             raise InvalidRequest("on_event is a plain function that takes one event")
         return Options(provider, route, deadline_s, max_price, policy, on_event)
 

@@ -39,6 +39,7 @@ class Ended:
         stage: For moderation.
         reasons: For moderation.
         advice: What to do, where it is more than the kind's own advice.
+        images: How many images it stands for.
         also: The ends of the other tasks of the same attempt, where this one speaks for several.
     """
 
@@ -51,6 +52,7 @@ class Ended:
     stage: Stage = "unknown"
     reasons: tuple[str, ...] = ()
     advice: str | None = None
+    images: int = 1
     also: tuple["Ended", ...] = ()
 
     @property

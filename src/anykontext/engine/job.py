@@ -168,10 +168,11 @@ def _missing(step: Step, made: Sequence[Made], ends: Sequence[Ended]) -> list[En
     """An end for images that were asked for and that nobody accounts for: a provider may answer with fewer."""
     asked = sum(order.num_images for order in step.orders)
     found = sum(len(one.images) for one in made)
-    if not made or asked <= found + len(ends):
+    gone = sum(end.images for end in ends)
+    if not made or asked <= found + gone:
         return []
     message = f"{asked} images were asked for, and {found} came, without a word on the others"
-    return [Ended(Kind.GENERATION_FAILED, message, maybe_charged=True)]
+    return [Ended(Kind.GENERATION_FAILED, message, maybe_charged=True, images=asked - found - gone)]
 
 
 def _result(watch: Watch, started: Started, made: Sequence[Made], ends: Sequence[Ended]) -> ImageResult:
@@ -182,8 +183,7 @@ def _result(watch: Watch, started: Started, made: Sequence[Made], ends: Sequence
     mode = handle.mode if handle else accepted.step.orders[0].mode
     costs = [_cost(candidate, one, mode) for one in made]
     cost = sum(costs[1:], start=costs[0])
-    lost = candidate.price(mode).times(sum(end.maybe_charged for end in ends))
-    spent = cost + lost if any(end.maybe_charged for end in ends) else cost
+    spent = _with_lost(candidate, made, ends, mode, cost)
     spent = trail.at_risk + spent if any(attempt.maybe_charged for attempt in trail.attempts) else spent
     seconds = watch.seconds - started.began_s
     trail.attempts.append(
@@ -207,6 +207,16 @@ def _result(watch: Watch, started: Started, made: Sequence[Made], ends: Sequence
         timings=Timings(accepted.at_s if handle else None, max(one.ready_s for one in made), watch.seconds),
         raw={_name(one.succeeded): without_signatures(one.succeeded.raw) for one in made},
     )
+
+
+def _with_lost(candidate: Candidate, made: Sequence[Made], ends: Sequence[Ended], mode: str, cost: Cost) -> Cost:
+    """The cost, and the listed price of images that may have been charged and did not come.
+
+    What the provider reports for a task is for all of its images, those that it withheld too.
+    """
+    told = [end for one in made if one.succeeded.cost_usd is not None for end in one.ends]
+    lost = [end for end in ends if end.maybe_charged and not any(end is one for one in told)]
+    return cost + candidate.price(mode).times(sum(end.images for end in lost)) if lost else cost
 
 
 def _name(done: Succeeded) -> str:

@@ -85,7 +85,10 @@ def submit_attempt(watch: Watch, step: Step, policy: Policy, *, is_last: bool) -
 
 
 def _sum_up(watch: Watch, step: Step, outcomes: list[State | Ended]) -> Flow[Accepted | Ended]:
-    outcomes = _once_each(outcomes)
+    outcomes = [
+        replace(one, images=order.num_images) if isinstance(one, Ended) else one
+        for one, order in zip(_once_each(outcomes), step.orders, strict=True)
+    ]
     states = tuple(one for one in outcomes if not isinstance(one, Ended))
     refused = tuple(one for one in outcomes if isinstance(one, Ended))
     if not states:

@@ -1,4 +1,4 @@
-"""Record `cassettes/bfl/*.yaml` anew from the emulator, where their origin is `recorded-from-emulator`.
+"""Record `cassettes/*/*.yaml` anew from the emulators, where their origin is `recorded-from-emulator`.
 
 It may be run again at any time: ids, seeds of the provider's own and dates change, the meaning does not. The cassettes
 whose origin is `from-published-payloads` are written by hand, and are left alone.
@@ -16,12 +16,6 @@ from anykontext.testing.recording import recording
 ROOT = Path(__file__).resolve().parent.parent
 PHOTO = ROOT / "tests/data/rocket.jpg"
 PROMPT = "make the rocket green"
-# Names that nobody can mistake for the provider's own: none of these replies came from there.
-HOSTS = {
-    "api": "https://api.bfl.example",
-    "region": "https://region.bfl.example",
-    "delivery": "https://delivery.bfl.example",
-}
 
 
 def edit(client: ak.Client) -> object:
@@ -41,24 +35,32 @@ def edit_at_once(client: ak.Client) -> object:
 
 # Cassette -> what is asked, and the fault that is injected.
 SCENES: dict[str, tuple[Callable[[ak.Client], object], str | None]] = {
-    "edit": (edit, None),
-    "generate": (generate, None),
-    "content-moderated": (edit, "moderated-output"),
-    "failed": (edit, "failed"),
-    "rate-limited": (edit_at_once, "rate-limited"),
+    "bfl/edit": (edit, None),
+    "bfl/generate": (generate, None),
+    "bfl/content-moderated": (edit, "moderated-output"),
+    "bfl/failed": (edit, "failed"),
+    "bfl/rate-limited": (edit_at_once, "rate-limited"),
+    "together/edit": (edit, None),
+    "together/generate": (generate, None),
+    "together/moderated": (edit, "moderated"),
+    "together/rate-limited": (edit_at_once, "rate-limited"),
+    "together/out-of-credit": (edit, "out-of-credit"),
+    "together/bad-key": (edit, "bad-key"),
 }
 
 
-def record(name: str, folder: Path = ROOT / "cassettes/bfl") -> None:
+def record(name: str, folder: Path = ROOT / "cassettes") -> None:
     """Record one scene."""
     ask, fault = SCENES[name]
-    with Sandbox(providers=["bfl"], seconds=0.3, faults=[fault] if fault else []) as sandbox:
-        emulator = sandbox.emulators["bfl"]
+    provider = name.partition("/")[0]
+    with Sandbox(providers=[provider], seconds=0.3, faults=[fault] if fault else []) as sandbox:
+        emulator = sandbox.emulators[provider]
         emulator.megapixels = 0.02
-        config = ak.Config(providers={"bfl": {**emulator.config(), "poll_interval_s": 0.2}})
-        hosts = {origin: HOSTS[role] for role, origin in emulator.origins.items()}
+        config = ak.Config(providers={provider: {**emulator.config(), "poll_interval_s": 0.2}})
+        # Names that nobody can mistake for the provider's own: none of these replies came from there.
+        hosts = {origin: f"https://{role}.{provider}.example" for role, origin in emulator.origins.items()}
         told = f"scene: {ask.__doc__}" + (f" The fault {fault!r} was injected." if fault else "")
-        notes = ["by: scripts/record_cassettes.py, from the emulator of providers/anykontext_bfl", told]
+        notes = [f"by: scripts/record_cassettes.py, from the emulator of providers/anykontext_{provider}", told]
         path = folder / f"{name}.yaml"
         with ak.Client(config) as client, recording(path, origin="recorded-from-emulator", hosts=hosts, notes=notes):
             try:

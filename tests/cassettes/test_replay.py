@@ -1,6 +1,7 @@
 """Every cassette is replayed by both clients: all of it is asked for, and nothing else."""
 
 import asyncio
+import base64
 import re
 import socket
 from decimal import Decimal
@@ -46,6 +47,12 @@ SCENES: dict[str, tuple[dict[str, Any], type, dict[str, Any]]] = {
     "bfl/out-of-credit": (EDIT, ak.OutOfCredit, {"http_status": 402, "maybe_charged": False}),
     "bfl/bad-key": (EDIT, ak.AuthenticationFailed, {"http_status": 403, "maybe_charged": False}),
     "bfl/malformed-key": (EDIT, ak.AuthenticationFailed, {"http_status": 422, "maybe_charged": False}),
+    "together/edit": (EDIT, IMAGE, {"seed": None, "prompt": None, "mode": "edit", "job": None}),
+    "together/generate": (GENERATE, IMAGE, {"seed": None, "prompt": None, "mode": "generate", "job": None}),
+    "together/moderated": (EDIT, ak.Moderated, {"http_status": 422, "maybe_charged": False}),
+    "together/rate-limited": ({**EDIT, "deadline": 0.9}, ak.RateLimited, {"http_status": 429, "maybe_charged": False}),
+    "together/out-of-credit": (EDIT, ak.OutOfCredit, {"http_status": 402, "maybe_charged": False}),
+    "together/bad-key": (EDIT, ak.AuthenticationFailed, {"http_status": 401, "maybe_charged": False}),
 }
 
 
@@ -74,8 +81,9 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def ask(kind: str, path: Path, options: dict[str, Any]) -> Any:
     emulated = origin_of(path) == "recorded-from-emulator"
-    provider = {"api_key": KEY, "poll_interval_s": 0.01, "base_url": "https://api.bfl.example" if emulated else None}
-    config = ak.Config(providers={"bfl": provider})
+    name = path.parent.name
+    host = f"https://api.{name}.example" if emulated else None
+    config = ak.Config(providers={name: {"api_key": KEY, "poll_interval_s": 0.01, "base_url": host}})
     request = ak.ImageRequest(options["prompt"], options.get("image", ()), seed=42, **fields(options))
     call = {"deadline": options.get("deadline", 30)}
 
@@ -96,6 +104,12 @@ def fields(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in {"model", "aspect_ratio"}}
 
 
+def picture_in(body: bytes) -> bytes:
+    """The picture that a JSON reply holds as base64, if any."""
+    found = re.search(rb'"b64_json":"([^"]*)"', body)
+    return base64.b64decode(found[1]) if found else b""
+
+
 @pytest.mark.parametrize("kind", ["Client", "AsyncClient"])
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_a_cassette_is_played_whole_and_ends_as_it_should(path: Path, kind: str) -> None:
@@ -109,7 +123,8 @@ def test_a_cassette_is_played_whole_and_ends_as_it_should(path: Path, kind: str)
     assert cassette.all_played
     assert len(cassette) == cassette.play_count
     if end is IMAGE:
-        assert cassette.responses[-1]["body"]["string"] == outcome.image.data
+        body = cassette.responses[-1]["body"]["string"]
+        assert outcome.image.data in {body, picture_in(body)}
         assert (8, 8) == (outcome.image.width, outcome.image.height)
 
 

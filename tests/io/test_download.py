@@ -358,7 +358,7 @@ def test_f42_base64_that_is_too_long_is_not_even_decoded(download, monkeypatch):
     failed(download(base64="A" * 4000, max_bytes=2000), Fault.BAD, "more than the 2000")
 
 
-@pytest.mark.parametrize("text", ["AAA", "AA AA", "AA==AAAA", "data:image/png;base64,AAAA", "ééé"])
+@pytest.mark.parametrize("text", ["AAA", "AA*AA", "AA==AAAA", "data:image/png,AAAA", "ééé"])
 def test_f43_base64_is_decoded_strictly(download, text):
     failed(download(base64=text), Fault.BAD, "not valid base64")
 

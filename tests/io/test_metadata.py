@@ -15,7 +15,10 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from anykontext.io import exif
 from anykontext.io.metadata import Parts, Traits, exif_block, look, orientation, strip
+from anykontext.io.prepare import prepare_source
 from anykontext.io.probe import JPEG, PNG, WEBP, NotAPicture, complete, probe
+from anykontext.model.errors import InvalidRequest
+from anykontext.model.image import InputImage
 
 SERIAL, MAKER, NOTICE, ARTIST = b"SERIAL-4711", b"MAKER-NOTE-0815", b"(c) 2026 Jane Doe", b"Jane Doe"
 POSITION = struct.pack(">6I", 48, 1, 51, 1, 2961, 100)
@@ -397,3 +400,43 @@ def test_a_hostile_file_of_markers_alone_does_not_take_long(jpeg):
     assert time.monotonic() - started < 1
     with pytest.raises(NotAPicture):
         complete(jpeg[:20] + segment(0xFE, b"") * 10_000, probe(jpeg))
+
+
+def test_a_segment_that_nobody_knows_is_cut_and_an_adobe_one_keeps_only_its_colours(jpeg: bytes) -> None:
+    hidden = b"HIDDEN-4711"
+    adobe = b"Adobe\0\x64\0\0\0\0\x01"
+    strange = b"".join(
+        b"\xff" + bytes([marker]) + (2 + len(payload)).to_bytes(2, "big") + payload
+        for marker, payload in [
+            (0xF0, hidden),
+            (0xF7, hidden),
+            (0x02, hidden),
+            (0xEE, b"Adobe\0\x64\0\0\0\0\x01" + hidden),
+        ]
+    )
+    photo = jpeg[:2] + strange + jpeg[2:]
+
+    cut = bytes(strip(photo, "image/jpeg"))
+
+    assert hidden not in cut
+    assert adobe in cut
+    assert Image.open(io.BytesIO(jpeg)).tobytes() == Image.open(io.BytesIO(cut)).tobytes()
+
+
+@pytest.mark.parametrize("damage", [b"\0\0\0", b"XMP \xff\0\0\0"], ids=["stray bytes", "torn chunk"])
+def test_a_webp_whose_parts_cannot_be_told_apart_is_made_anew_or_refused(damage: bytes, jpeg: bytes) -> None:
+    out = io.BytesIO()
+    camera = Image.Exif()
+    camera[0x010F] = "SERIAL-4711"
+    Image.open(io.BytesIO(jpeg)).save(out, "WEBP", exif=camera.tobytes())
+    whole = out.getvalue()
+    torn = whole[:4] + (len(whole) - 8 + len(damage)).to_bytes(4, "little") + whole[8:] + damage
+    image = InputImage(torn, None, "image/webp", 640, 427)
+
+    try:
+        made = prepare_source(image).image.data or b""
+    except InvalidRequest:
+        made = b""
+
+    assert b"SERIAL-4711" in torn
+    assert b"SERIAL-4711" not in made

@@ -375,6 +375,35 @@ def test_together_1_a_submitted_job_is_done_and_has_no_handle(twin: Twin, emulat
     assert emulator.counters["submits"] == 1
 
 
+def test_together_1_a_submitted_image_is_in_the_spool_whether_or_not_anyone_waits(twin: Twin, quick: Path) -> None:
+    twin.wait(twin.client.submit(ak.ImageRequest("a cat", size=SMALL)))
+
+    assert 1 == len([path for path in (quick / "spool").rglob("*") if path.is_file()])
+
+
+@pytest.mark.parametrize("call", ["submit", "run"])
+def test_together_1_a_cancelled_submit_keeps_the_picture_that_came_all_the_same(
+    emulator: Emulator, quick: Path, call: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = ak.Config(providers={"together": emulator.config()})
+
+    async def main() -> BaseException:
+        async with ak.AsyncClient(config, registry=REGISTRY) as client:
+            task = asyncio.ensure_future(getattr(client, call)(ak.ImageRequest("a cat", size=SMALL)))
+            while not emulator.counters["submits"]:  # noqa: ASYNC110 - the emulator counts in another thread
+                await asyncio.sleep(0.005)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError) as stop:
+                await task
+            return stop.value
+
+    stop = asyncio.run(main())
+
+    (kept,) = [path for path in (quick / "spool").rglob("*") if path.is_file()]
+    assert kept.name == stop.anykontext_result.image.sha256  # type: ignore[attr-defined]
+    assert any(kept.name in record.getMessage() for record in caplog.records)
+
+
 def test_together_1_a_handle_from_elsewhere_leads_nowhere(twin: Twin, emulator: Emulator) -> None:
     task = ak.Task("one", f"{emulator.origins['api']}/one")
     handle = ak.JobHandle("job_1", "together", "together", "flux-kontext-pro", "edit", (task,))

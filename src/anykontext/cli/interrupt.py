@@ -2,9 +2,10 @@
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
@@ -104,13 +105,16 @@ class Signals:
             signal.signal(number, handler)
 
 
-def interrupted(tracker: Tracker, cause: BaseException | None, resume: Callable[[JobHandle], str]) -> Interrupted:
+def interrupted(
+    tracker: Tracker, cause: BaseException | None, resume: Callable[[JobHandle], str], saved: Sequence[Path] = ()
+) -> Interrupted:
     """What is told after Ctrl-C.
 
     Args:
         tracker: What is known of the job.
         cause: The error of a submit that could not be waited for, or that was refused meanwhile.
         resume: Tells how a job is taken up again.
+        saved: Images that came all the same, and that nobody could have asked for again.
     """
     known: dict[str, Any] = {"provider": tracker.provider, "job_id": tracker.job_id}
     if isinstance(cause, ProviderError):
@@ -121,6 +125,9 @@ def interrupted(tracker: Tracker, cause: BaseException | None, resume: Callable[
         lost = isinstance(cause, OutcomeUnknown)
         what = f"job {cause.job_id}: {cause}" if lost or handle else f"nothing is running. {cause}"
         known |= told
+    elif saved:
+        handle, tracker.maybe_charged = tracker.handle, True
+        what = f"job {tracker.job_id} was done all the same; saved as {', '.join(map(str, saved))}"
     elif tracker.phase is Phase.ENDED:
         handle, tracker.maybe_charged = tracker.handle, True
         what = f"job {tracker.job_id} is done, and its image may not have been written; fetching it again is free"

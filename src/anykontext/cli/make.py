@@ -70,7 +70,9 @@ class Work:
                     paths = self.target.save(result.images, len(self.names), self.say)
                 self._tell(result, paths)
             except KeyboardInterrupt as wish:
-                raise interrupted(self.tracker, wish.__cause__, self._resume) from wish
+                done = wish.__dict__.get("anykontext_result")
+                saved = self.target.save(done.images, len(self.names), self.say) if done else []
+                raise interrupted(self.tracker, wish.__cause__, self._resume, saved) from wish
             except ProviderError as error:
                 for handle in _open_handles(error):
                     error.add_note(self._resume(handle))

@@ -11,7 +11,7 @@ from anykontext.client.core import Core, Options, edit_request, new_job_id
 from anykontext.client.jobs import AsyncJob
 from anykontext.config import Config
 from anykontext.engine.check import ProviderCheck, check_provider, found
-from anykontext.engine.job import run_job, start_job
+from anykontext.engine.job import run_job, submit_job
 from anykontext.engine.provider import Provider
 from anykontext.io.drive_async import AsyncDriver
 from anykontext.io.notify import Notifier
@@ -69,7 +69,7 @@ class AsyncClient:
     async def submit(self, request: ImageRequest, **call_options: Any) -> AsyncJob:
         """See `Client.submit`."""
         options, steps, watch = await self._begin(request, call_options, waits=False)
-        outcome = await self._driver.run(start_job(watch, steps.steps, options.policy), options.notifier)
+        outcome = await self._driver.run(submit_job(watch, steps.steps, options.policy), options.notifier)
         if isinstance(outcome, ProviderError):
             raise outcome
         return AsyncJob(self._driver, outcome, watch.job_id, options, self._check_usable)
@@ -101,6 +101,7 @@ class AsyncClient:
     ) -> "tuple[Options, Steps, Watch]":
         self._check_usable()
         options = self._core.options(call_options)
+        watch = self._driver.watch(new_job_id(), options.deadline_s)
         loop = asyncio.get_running_loop()
 
         def fetch_input(image: InputImage, provider: Provider) -> InputImage:
@@ -109,7 +110,6 @@ class AsyncClient:
             return asyncio.run_coroutine_threadsafe(fetching, loop).result()
 
         steps = await asyncio.to_thread(self._core.steps, request, options, fetch_input, waits=waits)
-        watch = self._driver.watch(new_job_id(), options.deadline_s)
         names = tuple(step.candidate.name for step in steps.steps)
         excluded = tuple((one.candidate.name, one.misfit.reason) for one in steps.excluded)
         options.notifier.event(watch.emit(Planned, candidates=names, excluded=excluded).event)

@@ -12,6 +12,7 @@ from anykontext.adapting import InputImage, InputLimits
 from anykontext.config import Config, RouteConfig
 from anykontext.engine.job import Started, resumed
 from anykontext.engine.misfit import Misfit
+from anykontext.engine.needs import needs
 from anykontext.engine.policy import Policy
 from anykontext.engine.provider import Candidate, Provider
 from anykontext.engine.shape import needs_pixels
@@ -30,6 +31,7 @@ from anykontext.model.errors import (
 from anykontext.model.image import ImageSource
 from anykontext.model.job import JobHandle
 from anykontext.model.request import OTHER_WORDS, ImageRequest
+from anykontext.model.result import Adjustment
 from anykontext.model.words import near
 from anykontext.plugins import Registry, default_registry
 from anykontext.routing.plan import Excluded, Steps, plan
@@ -278,10 +280,22 @@ def _fitted(steps: Sequence[Step]) -> tuple[tuple[Step, ...], list[Excluded]]:
             unfit.append(Excluded(step.candidate, Misfit("images", None, None, str(error))))
             continue
         images = tuple(done[id(image), limits] for image in step.orders[0].images)
-        fitted.append(replace(step, orders=tuple(replace(order, images=images) for order in step.orders)))
+        adjustments = tuple(_as_sent(one, step.orders[0].images, images, limits) for one in step.adjustments)
+        orders = tuple(replace(order, images=images) for order in step.orders)
+        fitted.append(replace(step, orders=orders, adjustments=adjustments))
     if failed is not None and not fitted:
         raise failed
     return tuple(fitted), unfit
+
+
+def _as_sent(
+    adjustment: Adjustment, before: Sequence[InputImage], after: Sequence[InputImage], limits: InputLimits
+) -> Adjustment:
+    """The adjustment of an image that was fitted, with what it became in place of what was planned."""
+    for old, new in zip(before, after, strict=True):
+        if new is not old and new.data is not None and needs(old, limits) == adjustment:
+            return replace(adjustment, sent=f"{new.media_type} {new.width} x {new.height}, {len(new.data):,} bytes")
+    return adjustment
 
 
 def edit_request(image: Any, prompt: Any, fields: Mapping[str, Any]) -> ImageRequest:

@@ -40,7 +40,7 @@ class _Job:
         self._started = started
         self._options = options
         self._state = JobState.RUNNING if self._tasks else JobState.SUCCEEDED
-        self._result: ImageResult | None = None
+        self._result: ImageResult | None = started.result
         self._error: ProviderError | None = None
         self.id = job_id
 

@@ -11,7 +11,7 @@ from anykontext.client.core import Core, Options, edit_request, new_job_id
 from anykontext.client.jobs import Job
 from anykontext.config import Config
 from anykontext.engine.check import ProviderCheck, check_provider, found
-from anykontext.engine.job import Started, run_job, start_job
+from anykontext.engine.job import Started, run_job, submit_job
 from anykontext.engine.provider import Provider
 from anykontext.io.drive_sync import SyncDriver
 from anykontext.io.notify import Notifier
@@ -92,7 +92,7 @@ class Client:
     def submit(self, request: ImageRequest, **call_options: Any) -> Job:
         """Return as soon as a provider has accepted; fails over until then. Options and errors as in `edit`."""
         options, steps, watch = self._begin(request, call_options, waits=False)
-        outcome = self._driver.run(start_job(watch, steps.steps, options.policy), options.notifier)
+        outcome = self._driver.run(submit_job(watch, steps.steps, options.policy), options.notifier)
         if isinstance(outcome, ProviderError):
             raise outcome
         return Job(self._driver, outcome, watch.job_id, options, self._check_usable)
@@ -129,12 +129,12 @@ class Client:
     ) -> "tuple[Options, Steps, Watch]":
         self._check_usable()
         options = self._core.options(call_options)
+        watch = self._driver.watch(new_job_id(), options.deadline_s)
 
         def fetch_input(image: InputImage, provider: Provider) -> InputImage:
             return self._driver.fetch_input(image, provider, min(FETCH_S, options.deadline_s))
 
         steps = self._core.steps(request, options, fetch_input, waits=waits)
-        watch = self._driver.watch(new_job_id(), options.deadline_s)
         names = tuple(step.candidate.name for step in steps.steps)
         excluded = tuple((one.candidate.name, one.misfit.reason) for one in steps.excluded)
         options.notifier.event(watch.emit(Planned, candidates=names, excluded=excluded).event)

@@ -1,7 +1,7 @@
 """A job is a flow of flows: candidates are tried one after the other, by the rules of money and of the caller."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from anykontext.adapting import Kind, State, Succeeded, Task
@@ -73,12 +73,14 @@ class Started:
         trail: What was tried before it.
         index: Its place in the plan.
         began_s: When the attempt began, in seconds from the start of the job.
+        result: Its images, where the provider answered with them at once and names no task to ask again.
     """
 
     accepted: Accepted
     trail: Trail
     index: int
     began_s: float
+    result: ImageResult | None = None
 
 
 def start_job(
@@ -99,6 +101,15 @@ def start_job(
             return (yield from _give_up(watch, trail, outcome, all_passed_over=goes_on and is_last))
         yield from _go_on(watch, outcome)
     raise AssertionError("a plan has at least one step")
+
+
+def submit_job(watch: Watch, steps: Sequence[Step], policy: Policy) -> Flow[Started | ProviderError]:
+    """Submit until a candidate accepts; images that came at once are put into the spool, waited for or not."""
+    started = yield from start_job(watch, steps, policy)
+    if not isinstance(started, Started) or started.accepted.handle is not None:
+        return started
+    outcome = yield from wait_for(watch, started)
+    return replace(started, result=outcome) if isinstance(outcome, ImageResult) else outcome
 
 
 def run_job(watch: Watch, steps: Sequence[Step], policy: Policy) -> Flow[ImageResult | ProviderError]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 GIF, TIFF, BMP, AVIF, HEIC = "image/gif", "image/tiff", "image/bmp", "image/avif", "image/heic"
 MAX_PIXELS = 100_000_000
+ANEW_MAX_PIXELS = 50_000_000  # of a picture that is decoded: some modes take 16 bytes and more for a pixel
 
 _ADVICE = "give a JPEG, PNG or WebP"
 _DRAWN = frozenset({PNG, GIF, BMP})  # made without loss
@@ -85,6 +86,11 @@ def convert(data: bytes, media_type: str, name: str, keep: Keep = "private") -> 
     """
     with _at_work, _told(media_type, name):
         image = _opened(data, media_type, name)
+        if image.width * image.height > ANEW_MAX_PIXELS:
+            raise InvalidRequest(
+                f"{name} has {image.width} x {image.height} pixels and would have to be made anew, which is done up to "
+                f"{ANEW_MAX_PIXELS / 1e6:g} megapixels: scale it down, or give an upright 8-bit JPEG or PNG"
+            )
         many = bool(getattr(image, "is_animated", False))
         image.load()
         block = _exif(image, data, media_type, keep)

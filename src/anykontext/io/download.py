@@ -14,7 +14,7 @@ import pybase64
 
 from anykontext.engine.effects import Download, Fault, Fetched, NotDownloaded
 from anykontext.io.guard import AsyncGuardedClient, Forbidden, GuardedClient, bounded
-from anykontext.io.spool import MAX_PIXELS, BadImage, Spool
+from anykontext.io.spool import MAX_PIXELS, BadImage, Incoming, Spool
 from anykontext.io.urls import bare, split
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -23,6 +23,7 @@ USER_AGENT = "anykontext"  # never blank: one delivery network refuses that
 
 _GONE = frozenset({403, 404, 410})
 _AGAIN = frozenset({408, 425, 429})
+_DATA = re.compile(r"\s*data:[^,;]{0,100};base64,")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -150,7 +151,9 @@ class Receiving:
             raise _Stopped(Fault.LOST, message, self._status)
 
     def decoded(self, text: str) -> bytes:
-        """The bytes of an image that came as base64 inside a reply."""
+        """The bytes of an image that came as base64 inside a reply; line breaks and a data: prefix do no harm."""
+        head = _DATA.match(text)
+        text = "".join(text[head.end() if head else 0 :].split())
         size = len(text) // 4 * 3
         if size > self._max_bytes + 2:  # before anything is decoded (F42)
             raise self._too_large(size)
@@ -234,13 +237,25 @@ def fetch(
     try:
         with spool.receive() as incoming:
             if what.base64 is not None:
-                incoming.write(receiving.decoded(what.base64))
+                _take(incoming, receiving, what.base64)
             else:
                 with bounded(receiving.seconds_left):
                     receive(client, receiving, incoming)
             return incoming.keep(max_pixels=max_pixels, source_url=receiving.source_url, expires_at=what.expires_at)
     except EXPECTED as error:
         return receiving.verdict(error)
+
+
+def _take(incoming: Incoming, receiving: Receiving, text: str) -> None:
+    """Decode base64 into the spool; what cannot be decoded is paid for all the same, and kept there as it came."""
+    try:
+        incoming.write(receiving.decoded(text))
+    except _Stopped as error:
+        incoming.write(text.encode("utf-8", "replace"))
+        try:
+            incoming.keep()
+        except BadImage as kept:
+            raise _Stopped(error.fault, f"{error}; {kept}") from error
 
 
 def receive(client: httpx.Client, receiving: Receiving, sink: Sink) -> None:
@@ -273,7 +288,7 @@ async def afetch(
     try:
         with spool.receive() as incoming:
             if what.base64 is not None:
-                incoming.write(await asyncio.to_thread(receiving.decoded, what.base64))
+                await asyncio.to_thread(_take, incoming, receiving, what.base64)
             else:
                 async with asyncio.timeout(max(receiving.seconds_left(), 0)):
                     await areceive(client, receiving, incoming)

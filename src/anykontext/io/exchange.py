@@ -10,6 +10,7 @@ import httpx
 
 from anykontext.adapting import Reply
 from anykontext.engine.effects import Loss, Lost, Send, Upload
+from anykontext.engine.job import Started
 from anykontext.io.addresses import Forbidden
 from anykontext.io.notify import logger
 from anykontext.io.urls import split
@@ -154,6 +155,7 @@ def interrupted(wish: W, result: object, handle: JobHandle | None) -> W:
     An error is its cause. An `ImageResult`, which cannot be asked for again at a provider without tasks, is its
     attribute `anykontext_result`. A handle is noted, and logged, since a time-out of asyncio replaces the exception.
     """
+    result = result.result if isinstance(result, Started) else result
     wish.__cause__ = result if isinstance(result, Exception) else None
     if handle is not None and not isinstance(result, ImageResult):
         note = f"anykontext: {handle.job_id} may still run at {handle.provider}; client.resume({handle.to_json()!r})"
@@ -161,6 +163,11 @@ def interrupted(wish: W, result: object, handle: JobHandle | None) -> W:
         logger.warning("interrupted: %s", note)
     if isinstance(result, ImageResult):
         wish.__dict__["anykontext_result"] = result
+        if result.job is None:
+            files = ", ".join(image.sha256 for image in result.images)
+            note = f"anykontext: {result.job_id} is done, and its images lie in the spool under {files}"
+            wish.add_note(note)
+            logger.warning("interrupted: %s", note)
     return wish
 
 

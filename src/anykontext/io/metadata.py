@@ -30,7 +30,10 @@ _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # neither a stuffed byte, a 
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _APP0, _APP1, _APP2, _APP14, _COMMENT = 0xE0, 0xE1, 0xE2, 0xEE, 0xFE
 _SCAN, _END = 0xDA, 0xD9
-_METADATA = frozenset({*range(_APP0, 0xF0), _COMMENT})
+# What a decoder needs: frames, tables, restarts, scans, lines. All else is cut, what we do not know too.
+_STRUCTURE = frozenset({0x01, *range(0xC0, 0xDE)})
+_METADATA = frozenset(range(0x02, 0x100)) - _STRUCTURE
+_ADOBE = 12  # bytes of an APP14 that say how colours are to be read
 
 # Chunks that a decoder may skip, and that say how the pixels look; all others of this kind are cut.
 _PNG_KEPT = frozenset(
@@ -93,12 +96,14 @@ class Traits:
         animated: Whether it has more than one frame.
         print_colours: Whether it has four colour channels, as for print (CMYK).
         deep: Whether it has more than 8 bits in each channel.
+        damaged: Whether its parts cannot all be told apart, so that none can be cut out of it.
     """
 
     orientation: int = 1
     animated: bool = False
     print_colours: bool = False
     deep: bool = False
+    damaged: bool = False
 
 
 def strip(data: bytes, media_type: str, keep: Keep = "private") -> bytes | Parts:
@@ -131,7 +136,8 @@ def look(data: bytes, media_type: str) -> Traits:
     if media_type == PNG:
         return Traits(turned, _is_apng(data), deep=data[24:25] == b"\x10")
     if media_type == WEBP:
-        return Traits(turned, len(data) >= 30 and data[12:16] == b"VP8X" and bool(data[20] & _IS_ANIMATED))
+        animated = len(data) >= 30 and data[12:16] == b"VP8X" and bool(data[20] & _IS_ANIMATED)
+        return Traits(turned, animated, damaged=not _is_whole_webp(data))
     return Traits(turned)
 
 
@@ -235,10 +241,10 @@ def _kept_segment(data: bytes, marker: int, start: int, end: int) -> bytes | Non
     if marker == _APP1 and data.startswith(exif.PREFIX, start + 4):
         return None
     # The profile; and what says how the colours are to be read, without which they would be wrong.
-    if (marker == _APP2 and data.startswith(b"ICC_PROFILE\0", start + 4)) or (
-        marker == _APP14 and data.startswith(b"Adobe", start + 4)
-    ):
+    if marker == _APP2 and data.startswith(b"ICC_PROFILE\0", start + 4):
         return data[start:end]
+    if marker == _APP14 and data.startswith(b"Adobe", start + 4):
+        return _segment(_APP14, data[start + 4 : min(end, start + 4 + _ADOBE)])
     return b""
 
 
@@ -308,12 +314,17 @@ def _riff_end(data: bytes) -> int:
     return 8 + int.from_bytes(data[4:8], "little")
 
 
+def _is_whole_webp(data: bytes) -> bool:
+    chunks = list(_riff(data))
+    return bool(chunks) and chunks[-1][2] == _riff_end(data) <= len(data)
+
+
 def _cut_webp(cut: _Cut, private: bool) -> None:  # noqa: FBT001 - one of a table
     data = cut.data
     is_extended = data[12:16] == b"VP8X" and len(data) >= 30
     chunks = list(_riff(data))
-    if not chunks or chunks[-1][2] != min(_riff_end(data), len(data)):
-        return  # damaged: the sizes in it are wrong, and none is made right that a decoder goes by
+    if not _is_whole_webp(data):
+        return  # the sizes in it are wrong, and none is made right that a decoder goes by
     changes: list[tuple[int, int, bytes]] = []
     has_rights = False
     for kind, start, end in chunks:

@@ -81,6 +81,7 @@ def _reasons(media_type: str, traits: Traits) -> list[str]:
         "only its first frame is taken": traits.animated,
         "print colours (CMYK) become sRGB": traits.print_colours,
         "more than 8 bits in a channel become 8": traits.deep,
+        "its parts cannot be told apart, so that nothing could be cut out": traits.damaged,
     }
     return [reason for reason, holds in found.items() if holds]
 

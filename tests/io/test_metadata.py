@@ -8,7 +8,7 @@ from zlib import compress, crc32
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
@@ -440,3 +440,54 @@ def test_a_webp_whose_parts_cannot_be_told_apart_is_made_anew_or_refused(damage:
 
     assert b"SERIAL-4711" in torn
     assert b"SERIAL-4711" not in made
+
+
+def iptc(**datasets: bytes) -> bytes:
+    records = b"".join(
+        b"\x1c\x02" + bytes([{"by_line": 80, "notice": 116}[name]]) + len(text).to_bytes(2, "big") + text
+        for name, text in datasets.items()
+    )
+    return b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0" + len(records).to_bytes(4, "big") + records
+
+
+XMP = (
+    b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta><dc:creator><rdf:Seq><rdf:li>Ada</rdf:li></rdf:Seq></dc:creator>"
+    b'<dc:rights><rdf:Alt><rdf:li xml:lang="x-default">(c) Ada &amp; Co</rdf:li></rdf:Alt></dc:rights></x:xmpmeta>'
+)
+
+
+@pytest.mark.parametrize(
+    ("marker", "payload", "artist", "notice"),
+    [
+        (0xED, iptc(by_line=b"Ada", notice=b"(c) Ada"), "Ada", "(c) Ada"),
+        (0xED, iptc(notice=b"(c) Ada"), None, "(c) Ada"),
+        (0xE1, XMP, "Ada", "(c) Ada & Co"),
+    ],
+    ids=["iptc", "iptc notice", "xmp"],
+)
+def test_a_copyright_outside_of_exif_stays_and_all_else_of_its_block_goes(
+    jpeg: bytes, marker: int, payload: bytes, artist: str | None, notice: str
+) -> None:
+    segment = b"\xff" + bytes([marker]) + (len(payload) + 2).to_bytes(2, "big") + payload
+    photo = jpeg[:2] + segment + jpeg[2:]
+
+    cut = bytes(strip(photo, JPEG))
+    tags = Image.open(io.BytesIO(cut)).getexif()
+
+    assert (artist, notice) == (tags.get(0x013B), tags.get(0x8298))
+    assert payload not in cut
+    assert notice.encode() not in bytes(strip(photo, JPEG, "all"))
+    assert cut == bytes(strip(cut, JPEG))
+
+
+def test_the_copyright_of_a_png_that_is_made_anew_stays(jpeg: bytes) -> None:
+    out = io.BytesIO()
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Copyright", "(c) Ada")
+    Image.new("I;16", (30, 20), 40_000).save(out, "PNG", pnginfo=text)
+    image = InputImage(out.getvalue(), None, "image/png", 30, 20)
+
+    made = prepare_source(image).image.data
+
+    assert made is not None
+    assert "(c) Ada" == Image.open(io.BytesIO(made)).getexif().get(0x8298)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from anykontext.engine.needs import MADE, target_size
 from anykontext.io import exif
 from anykontext.io.files import QUALITY, UNDECODABLE, upright
-from anykontext.io.metadata import Keep, exif_block, orientation, strip
+from anykontext.io.metadata import Keep, exif_block, orientation, rights_block, strip
 from anykontext.io.probe import JPEG, NAMES, PNG, WEBP, probe
 from anykontext.model.errors import InvalidRequest
 
@@ -235,6 +235,8 @@ def _exif(image: "PillowImage", data: bytes, media_type: str, keep: Keep) -> byt
     if media_type == TIFF:  # its directory is that of the pixels as well, and cannot go along
         tags = image.getexif()
         return exif.rights_of(tags.get(exif.ARTIST), tags.get(exif.COPYRIGHT))
+    if media_type in MADE and keep == "private":
+        return rights_block(data, media_type)
     found = exif_block(data, media_type) if media_type in MADE else image.info.get("exif") or b""
     block = bytes(found).removeprefix(exif.PREFIX)
     return exif.rights(block) if keep == "private" else exif.upright(block)

@@ -18,6 +18,7 @@ from zlib import crc32
 
 from anykontext.io import exif
 from anykontext.io.probe import JPEG, PNG, WEBP
+from anykontext.io.rights import other_rights
 
 Keep = Literal["private", "all", "keep"]
 Piece = bytes | memoryview
@@ -165,6 +166,19 @@ def exif_block(data: bytes, media_type: str) -> bytes:
     return b""
 
 
+def rights_block(data: bytes, media_type: str) -> bytes:
+    """An EXIF block with the artist and the copyright notice of a JPEG, PNG or WebP, wherever in it they stand."""
+    block = exif.rights(exif_block(bytes(strip(data, media_type)), media_type))
+    if block or media_type != PNG:
+        return block
+    texts: dict[bytes, str] = {}
+    for kind, start, end in _chunks(data):
+        if kind == b"tEXt":
+            key, _, value = data[start + 8 : end - 4].partition(b"\0")
+            texts.setdefault(key.lower(), value.decode("latin-1"))
+    return exif.rights_of(texts.get(b"author", texts.get(b"artist")), texts.get(b"copyright"))
+
+
 class _Cut:
     """A file that is being copied with gaps; the changes come in the order of the file."""
 
@@ -211,7 +225,9 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _cut_jpeg(cut: _Cut, private: bool) -> None:  # noqa: FBT001 - one of a table
-    data, scanned, has_rights, before = cut.data, False, False, 2
+    data, scanned, before = cut.data, False, 2
+    in_exif = exif.rights(exif_block(data, JPEG))
+    has_rights = False
     for marker, start, end in _segments(data):
         begin, before = before, end
         if marker == _END and scanned:
@@ -223,6 +239,10 @@ def _cut_jpeg(cut: _Cut, private: bool) -> None:  # noqa: FBT001 - one of a tabl
         if new is None:
             block = b"" if has_rights or not private else exif.rights(data[start + 4 + len(exif.PREFIX) : end])
             has_rights = has_rights or bool(block)
+            new = _segment(_APP1, exif.PREFIX + block) if block else b""
+        elif not new and private and not in_exif and not has_rights and not scanned:
+            block = other_rights(marker, data[start + 4 : end])
+            has_rights = bool(block)
             new = _segment(_APP1, exif.PREFIX + block) if block else b""
         if new:
             cut.replace(start, end, new)

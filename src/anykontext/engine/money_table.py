@@ -25,7 +25,7 @@ class Happened(StrEnum):
     RATE_LIMITED = "rate limited"
     REFUSED = "refused in the provider's words"
     LISTED_5XX = "5xx that the provider documents as not accepted"
-    GATEWAY = "a 5xx, or a page, that is not the provider's own refusal"
+    GATEWAY = "a reply that is not the provider's own refusal"
     UNREADABLE = "reply not understood"
     FAILED = "task failed"
     NOT_FOUND = "task not found"

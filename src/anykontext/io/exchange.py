@@ -153,7 +153,8 @@ def interrupted(wish: W, result: object, handle: JobHandle | None) -> W:
     """The interruption to raise, with what had become of the job all the same.
 
     An error is its cause. An `ImageResult`, which cannot be asked for again at a provider without tasks, is its
-    attribute `anykontext_result`. A handle is noted, and logged, since a time-out of asyncio replaces the exception.
+    attribute `anykontext_result`. A result or a handle is noted, and logged too, since a time-out of asyncio replaces
+    the exception.
     """
     result = result.result if isinstance(result, Started) else result
     wish.__cause__ = result if isinstance(result, Exception) else None
@@ -163,11 +164,10 @@ def interrupted(wish: W, result: object, handle: JobHandle | None) -> W:
         logger.warning("interrupted: %s", note)
     if isinstance(result, ImageResult):
         wish.__dict__["anykontext_result"] = result
-        if result.job is None:
-            files = ", ".join(image.sha256 for image in result.images)
-            note = f"anykontext: {result.job_id} is done, and its images lie in the spool under {files}"
-            wish.add_note(note)
-            logger.warning("interrupted: %s", note)
+        files = ", ".join(image.sha256 for image in result.images)
+        note = f"anykontext: {result.job_id} is done, and its images lie in the spool under {files}"
+        wish.add_note(note)
+        logger.warning("interrupted: %s", note)
     return wish
 
 

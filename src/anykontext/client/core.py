@@ -3,23 +3,21 @@
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from inspect import iscoroutinefunction
 from typing import Any
 
-from anykontext.adapting import InputImage, InputLimits
+from anykontext.adapting import InputImage
+from anykontext.client.pictures import fitted, must_fetch
 from anykontext.config import Config, RouteConfig
 from anykontext.engine.job import Started, resumed
 from anykontext.engine.misfit import Misfit
-from anykontext.engine.needs import needs
 from anykontext.engine.policy import Policy
 from anykontext.engine.provider import Candidate, Provider
-from anykontext.engine.shape import needs_pixels
-from anykontext.engine.submit import Step
 from anykontext.io.inputs import load
 from anykontext.io.notify import Notifier, OnEvent
-from anykontext.io.prepare import fit, prepare_source
+from anykontext.io.prepare import prepare_source
 from anykontext.io.spool import Spool
 from anykontext.model.errors import (
     ConfigurationError,
@@ -31,7 +29,6 @@ from anykontext.model.errors import (
 from anykontext.model.image import ImageSource
 from anykontext.model.job import JobHandle
 from anykontext.model.request import OTHER_WORDS, ImageRequest
-from anykontext.model.result import Adjustment
 from anykontext.model.words import near
 from anykontext.plugins import Registry, default_registry
 from anykontext.routing.plan import Excluded, Steps, plan
@@ -161,14 +158,14 @@ class Core:
             waits=waits,
             prepared=[adjustment for one in prepared for adjustment in one.adjustments],
         )
-        fitted, unfit = _fitted(steps.steps)
-        return Steps(fitted, (*steps.excluded, *unfit, *unfetched, *keyless))
+        ready, unfit = fitted(steps.steps)
+        return Steps(ready, (*steps.excluded, *unfit, *unfetched, *keyless))
 
     def _fetched(
         self, request: ImageRequest, images: list[InputImage], candidates: list[Candidate], fetch_input: FetchInput
     ) -> tuple[list[InputImage], list[Candidate], list[Excluded]]:
         """Fetch images given as URLs where a candidate needs their bytes or their size; it is out when that fails."""
-        needing = [one for one in candidates if _must_fetch(request, one)]
+        needing = [one for one in candidates if must_fetch(request, one)]
         if not needing or all(image.data is not None for image in images):
             return images, candidates, []
         try:
@@ -259,45 +256,6 @@ class Core:
         return resumed(Candidate(provider, found.model), found)
 
 
-def _fitted(steps: Sequence[Step]) -> tuple[tuple[Step, ...], list[Excluded]]:
-    """The steps with their images as each provider takes them; those whose images cannot be made to fit are out.
-
-    Raises:
-        InvalidRequest: None is left.
-    """
-    done: dict[tuple[int, InputLimits], InputImage] = {}
-    fitted: list[Step] = []
-    unfit: list[Excluded] = []
-    failed: InvalidRequest | None = None
-    for step in steps:
-        limits = step.candidate.provider.adapter.facts.inputs
-        try:
-            for image in step.orders[0].images:
-                if (id(image), limits) not in done:
-                    done[id(image), limits] = fit(image, limits)
-        except InvalidRequest as error:
-            failed = error
-            unfit.append(Excluded(step.candidate, Misfit("images", None, None, str(error))))
-            continue
-        images = tuple(done[id(image), limits] for image in step.orders[0].images)
-        adjustments = tuple(_as_sent(one, step.orders[0].images, images, limits) for one in step.adjustments)
-        orders = tuple(replace(order, images=images) for order in step.orders)
-        fitted.append(replace(step, orders=orders, adjustments=adjustments))
-    if failed is not None and not fitted:
-        raise failed
-    return tuple(fitted), unfit
-
-
-def _as_sent(
-    adjustment: Adjustment, before: Sequence[InputImage], after: Sequence[InputImage], limits: InputLimits
-) -> Adjustment:
-    """The adjustment of an image that was fitted, with what it became in place of what was planned."""
-    for old, new in zip(before, after, strict=True):
-        if new is not old and new.data is not None and needs(old, limits) == adjustment:
-            return replace(adjustment, sent=f"{new.media_type} {new.width} x {new.height}, {len(new.data):,} bytes")
-    return adjustment
-
-
 def edit_request(image: Any, prompt: Any, fields: Mapping[str, Any]) -> ImageRequest:
     """The request of `edit`.
 
@@ -312,13 +270,6 @@ def edit_request(image: Any, prompt: Any, fields: Mapping[str, Any]) -> ImageReq
 def new_job_id() -> str:
     """An id of ours, known before the first byte leaves."""
     return f"job_{uuid.uuid4().hex}"
-
-
-def _must_fetch(request: ImageRequest, candidate: Candidate) -> bool:
-    facts = candidate.provider.adapter.facts
-    model = facts.models.get(candidate.model)
-    mode = model.modes.get(request.mode) if model else None
-    return "url" not in facts.inputs.forms or needs_pixels(request, mode)
 
 
 def _check_carried_out(config: Config) -> None:

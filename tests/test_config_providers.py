@@ -6,6 +6,7 @@ from dataclasses import replace
 from decimal import Decimal
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,7 @@ KIE = replace(
     origins={"api": "https://api.kie.ai", "upload": "https://kieai.redpandaai.co"},
     base_url_settings={"upload": "upload_url"},
     keys=(("KIE_API_KEY",),),
+    siblings=("https://api.fluxapi.ai",),
 )
 ADAPTERS = (
     FACTS,
@@ -168,6 +170,8 @@ def test_a_second_origin_has_the_setting_that_its_adapter_names(file: Path) -> N
     kie = providers(Config(providers={"kie": {"upload_url": "http://127.0.0.1:9000/up/"}}))["kie"]
 
     assert dict(kie.origins) == {"api": "https://api.kie.ai", "upload": "http://127.0.0.1:9000/up"}
+    moved = providers(Config(providers={"kie": {"base_url": "https://api.kie.ai"}}))["kie"]
+    assert set(moved.origins) == {"api", "upload"}
     said = refusal(file, '[providers.kie]\n\nuplod_url = "https://kie.ai"\n')
     assert said == f"{file}, line 3: unknown setting 'uplod_url' of providers.kie; did you mean 'upload_url'?"
     said = refusal(file, '[providers.bfl]\nbasse_url = "https://kie.ai"\n')
@@ -253,3 +257,25 @@ def test_the_config_of_a_process_is_that_of_its_environment(tmp_path: Path) -> N
     )
 
     assert done.stdout.split() == ["bfl"]
+
+
+@pytest.mark.parametrize("elsewhere", ["https://api.fluxapi.ai", "https://proxy.example/kie", "http://127.0.0.1:9000"])
+def test_a_key_for_another_base_url_does_not_go_to_the_providers_further_hosts(elsewhere: str) -> None:
+    kie = providers(Config(providers={"kie": {"base_url": elsewhere}}))["kie"]
+    named = providers(Config(providers={"kie": {"base_url": elsewhere, "upload_url": "https://up.example"}}))["kie"]
+
+    assert dict(kie.origins) == {"api": elsewhere}
+    assert dict(named.origins) == {"api": elsewhere, "upload": "https://up.example"}
+
+
+def test_listed_prices_do_not_hold_at_a_sibling_service_and_the_users_do() -> None:
+    plugin = Plugin("kie", "", "anykontext_bfl", (Stub(KIE),))  # type: ignore[arg-type]
+
+    def listed(**settings: Any) -> dict[str, Decimal]:
+        (kie,) = Config(providers={"kie": settings}).provider_list(Registry([plugin]), {})
+        return dict(kie.listed)
+
+    assert listed(base_url="https://proxy.example")["flux-kontext-pro"] == Decimal("0.04")
+    assert listed(base_url="https://api.fluxapi.ai") == {}
+    own = {"flux-kontext-pro": "0.03"}
+    assert listed(base_url="https://api.fluxapi.ai", prices=own) == {"flux-kontext-pro": Decimal("0.03")}

@@ -8,16 +8,18 @@ adapter is the file `prices.toml` in the package that holds its plugin; `anykont
 import functools
 import importlib
 import importlib.resources
+import importlib.util
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import pluggy
+from pydantic import SecretStr
 
-from anykontext.adapting import Adapter, Facts, hookspecs
+from anykontext.adapting import Adapter, Facts, InputImage, Refused, hookspecs
 from anykontext.model.errors import BrokenPlugin, ConfigurationError, UnknownProvider
 from anykontext.model.frozen import Frozen
 from anykontext.model.money import Price, price_list
@@ -200,6 +202,22 @@ class Registry:
             ConfigurationError: As `adapter` does.
         """
         return self._plugin[self.adapter(name).facts.name].package
+
+    def upload(self, name: str) -> Callable[[InputImage, SecretStr, float], str | Refused] | None:
+        """The upload by a vendor's SDK that an adapter brings: the module `upload` beside it, imported when first used.
+
+        Raises:
+            ConfigurationError: As `adapter` does.
+        """
+        package = self.package(name)
+        if not package or importlib.util.find_spec(f"{package}.upload") is None:
+            return None
+
+        def upload(image: InputImage, key: SecretStr, timeout_s: float) -> str | Refused:
+            placed: str | Refused = importlib.import_module(f"{package}.upload").upload(image, key, timeout_s)
+            return placed
+
+        return upload
 
     def prices(self, name: str) -> Mapping[str, Price]:
         """What an image costs, by model or `model/mode`: the adapter's `prices.toml`; empty when it has none.

@@ -1,5 +1,7 @@
 import base64
 import json
+from email import message_from_bytes
+from email.policy import HTTP
 from typing import Any
 
 import orjson
@@ -7,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anykontext.adapting import Base64, Body, Call, Purpose, Reply, get, json_body, post
+from anykontext.adapting import Base64, Body, Call, InputImage, Purpose, Reply, form_body, get, json_body, post
 from anykontext.adapting.wire import CHUNK
 
 CALL = Call(Purpose.POLL, "GET", "/")
@@ -164,3 +166,17 @@ def test_everything_an_author_imports_is_named_once_and_there() -> None:
 
     assert sorted(set(adapting.__all__)) == adapting.__all__
     assert all(hasattr(adapting, name) for name in adapting.__all__)
+
+
+def test_a_form_is_what_a_server_reads_and_always_the_same_bytes() -> None:
+    image = InputImage(b"\x89PNG\r\n--x\r\n\x00\xff", None, "image/png", 1, 1)
+
+    body = form_body({"uploadPath": "anykontext"}, image, "ab.png")
+
+    head = f"Content-Type: {body.media_type}\r\n\r\n".encode()
+    texts, file = message_from_bytes(head + bytes(body), policy=HTTP).iter_parts()
+    assert ("uploadPath", "anykontext") == (texts.get_param("name", header="content-disposition"), texts.get_content())
+    assert ("file", "ab.png") == (file.get_param("name", header="content-disposition"), file.get_filename())
+    assert ("image/png", image.data) == (file.get_content_type(), file.get_payload(decode=True))
+    assert len(bytes(body)) == len(body)
+    assert bytes(body) == bytes(form_body({"uploadPath": "anykontext"}, image, "ab.png"))

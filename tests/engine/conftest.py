@@ -26,6 +26,7 @@ from anykontext.engine.effects import (
     Send,
     Sleep,
     Told,
+    Upload,
 )
 from anykontext.engine.negotiate import negotiate
 from anykontext.engine.policy import Policy
@@ -91,6 +92,7 @@ class World:
         script: What Sends are told, in order; a function gets the Send.
         then: What they are told when the script has ended, for ever.
         downloads: What Downloads are told, in order; afterwards each gives an image.
+        uploads: What Uploads are told, in order.
         admits: Whether there is a free place, in order; afterwards there is.
         send_s: How long a Send takes: at most what it may.
         oversleep_s: How much longer than asked a Sleep takes.
@@ -101,6 +103,7 @@ class World:
     downloads: Iterable[ResultImage | NotDownloaded] = ()
     last_download: ResultImage | NotDownloaded | None = None
     admits: Iterable[bool] = ()
+    uploads: Iterable[Any] = ()
     send_s: float = 0.1
     oversleep_s: float = 0.0
     jitter: float = 0.5
@@ -110,6 +113,7 @@ class World:
     def __post_init__(self) -> None:
         self.began = self.mono
         self.script, self.downloads, self.admits = list(self.script), list(self.downloads), list(self.admits)
+        self.uploads = list(self.uploads)
 
     def watch(self, deadline_s: float = 60.0, candidate: Candidate | None = None) -> Watch:
         return Watch("job_1", deadline_s, self.began, self.mono, START, self.jitter, candidate)
@@ -140,6 +144,10 @@ class World:
                 assert seconds >= 0
                 self.mono += seconds + self.oversleep_s
                 return None
+            case Upload(within_s=within_s):
+                assert within_s > 0
+                self.mono += min(self.send_s, within_s)
+                return self.uploads.pop(0)
             case Admit():
                 return self.admits.pop(0) if self.admits else True
             case All(flows):

@@ -4,11 +4,24 @@ from typing import Any
 
 import pytest
 
-from anykontext.adapting import Cancelling, Failed, Kind, Purpose, Refused, Running, Succeeded, Task
+from anykontext.adapting import (
+    Call,
+    Cancelling,
+    Failed,
+    Fetch,
+    Kind,
+    Purpose,
+    Refused,
+    Running,
+    Succeeded,
+    Task,
+    get,
+)
 from anykontext.engine.check import cancel, check_provider, look
 from anykontext.engine.effects import Loss
 from anykontext.engine.ends import Ended
 from anykontext.model.job import JobState
+from anykontext_bfl import Bfl
 
 TASK = Task("one", "https://api.eu2.bfl.ai/v1/get_result?id=one")
 
@@ -137,3 +150,29 @@ def test_a_lost_cancel_is_an_end_of_the_question(lab: SimpleNamespace) -> None:
 
     assert isinstance(found, Ended)
     assert found.maybe_charged
+
+
+def test_a_look_at_a_task_that_has_ended_fetches_how(lab: SimpleNamespace) -> None:
+    fetch = Fetch(get(Purpose.FETCH, "/result"), TASK)
+    for name, state in {"good": Succeeded((), TASK), "bad": Failed(Kind.MODERATED, "no", maybe_charged=True)}.items():
+        toy = lab.candidate(adapter=lab.Toy({"ended": fetch, name: state}))
+        world = lab.World([lab.said(200, "ended"), lab.said(200, name)])
+
+        seen = world.run(look(world.watch(), toy, TASK))
+
+        assert [Purpose.POLL, Purpose.FETCH] == [one.call.purpose for one in world.sends]
+        assert seen is JobState.SUCCEEDED if name == "good" else seen.kind is Kind.MODERATED
+
+
+def test_a_check_at_a_host_that_is_not_configured_is_unverified(lab: SimpleNamespace) -> None:
+    class Elsewhere(Bfl):
+        def check(self) -> Call:
+            return get(Purpose.CHECK, "/token", origin="rest")
+
+    world = lab.World()
+
+    found = world.run(check_provider(world.watch(), lab.provider(adapter=Elsewhere())))
+
+    assert "unverified" == found.key
+    assert "'rest' host" in found.message
+    assert not world.sends

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from anykontext.adapting import Failed, Kind, Refused, Running, Succeeded, Task
+from anykontext.adapting import Failed, Kind, Refused, Rejection, Running, Succeeded, Task, Uploaded
 from anykontext.engine.effects import Fault, Loss
 from anykontext.engine.ends import Ended
 from anykontext.engine.follow import Made, follow_task
@@ -18,6 +18,7 @@ from anykontext.engine.money_table import (
     after_download,
     after_poll,
     after_submit,
+    after_upload,
 )
 from anykontext.engine.policy import Policy
 from anykontext.engine.submit import Accepted, submit_attempt
@@ -28,6 +29,19 @@ NOT_FOUND = (404, {"status": "Task not found"})
 PENDING = (200, {"status": "Pending"})
 
 # What the world says so that a row is reached: (HTTP status, body), a Loss, a Fault, or the name of a Toy's state.
+UPLOAD: dict[Happened, Any] = {
+    H.NOT_CONNECTED: Loss.NOT_CONNECTED,
+    H.CERTIFICATE: Loss.CERTIFICATE,
+    H.NO_CONNECTION_FREE: Loss.NO_CONNECTION_FREE,
+    H.FORBIDDEN: Loss.FORBIDDEN,
+    H.INTERRUPTED: Loss.INTERRUPTED,
+    H.LOST: Loss.AFTER_SENDING,
+    H.TOO_LARGE: Loss.TOO_LARGE,
+    H.RATE_LIMITED: Refused(Kind.RATE_LIMITED, "not now"),
+    H.REFUSED: Refused(Kind.AUTHENTICATION_FAILED, "no such key"),
+    H.BUSY: Refused(Kind.UNAVAILABLE, "maintenance"),
+    H.UNREADABLE: Refused(Kind.PROTOCOL_ERROR, "no URL"),
+}
 SUBMIT: dict[Happened, Any] = {
     H.NOT_CONNECTED: Loss.NOT_CONNECTED,
     H.CERTIFICATE: Loss.CERTIFICATE,
@@ -38,7 +52,7 @@ SUBMIT: dict[Happened, Any] = {
     H.TOO_LARGE: Loss.TOO_LARGE,
     H.RATE_LIMITED: (429, {"detail": "Too many tasks"}),
     H.REFUSED: (402, {"detail": "Insufficient credits"}),
-    H.LISTED_5XX: (503, {"detail": "Overloaded"}),
+    H.LISTED: (503, {"detail": "Overloaded"}),
     H.GATEWAY: (502, "<html>Bad Gateway</html>"),
     H.UNREADABLE: (200, "<html>Welcome</html>"),
     H.FAILED: "failed",
@@ -82,6 +96,7 @@ def kind_of(row: Row) -> Kind:
 
 def test_every_row_has_a_scenario_here() -> None:
     reached = {
+        *(("upload", what) for what in UPLOAD),
         *(("submit", what) for what in SUBMIT),
         *(("poll", what) for what in POLL),
         *(("download", what) for what in DOWNLOAD),
@@ -117,6 +132,17 @@ def test_every_loss_has_a_row_at_a_submit_and_at_a_poll(lab: SimpleNamespace, lo
 @pytest.mark.parametrize("what", Fault)
 def test_every_fault_of_a_download_has_a_row(what: Fault) -> None:
     assert after_download(what) in TABLE
+
+
+@pytest.mark.parametrize("row", rows("upload"))
+def test_an_upload_is_acted_on_as_its_row_says(lab: SimpleNamespace, row: Row) -> None:
+    what = UPLOAD[row.happened]
+    heard, state = (lab.lost(what), None) if isinstance(what, Loss) else (None, what)
+
+    assert after_upload(heard, state) is row
+    assert after_upload(None, Uploaded("https://files.example/1.png")) is None
+    assert row.charged is Charged.NO
+    assert row.again in {Again.NEVER, Again.SHORTLY}
 
 
 @pytest.mark.parametrize("row", rows("submit"))
@@ -203,6 +229,29 @@ def test_f18_a_refusal_in_the_body_of_a_200_is_judged_by_the_body(lab: SimpleNam
     end = world.run(submit_attempt(world.watch(), lab.step(toy), Policy(), is_last=True))
 
     assert (end.kind, end.maybe_charged) == (Kind.OUT_OF_CREDIT, False)
+
+
+@pytest.mark.parametrize(
+    ("code", "shape", "kind", "end", "maybe_charged", "submits"),
+    [
+        (402, "envelope", Kind.OUT_OF_CREDIT, Kind.OUT_OF_CREDIT, False, 1),
+        (455, "envelope", Kind.UNAVAILABLE, Kind.UNAVAILABLE, False, 3),  # listed below
+        (505, "envelope", Kind.REQUEST_REJECTED, Kind.REQUEST_REJECTED, False, 1),  # listed below
+        (500, "envelope", Kind.UNAVAILABLE, Kind.OUTCOME_UNKNOWN, True, 1),
+        (408, "envelope", Kind.UNAVAILABLE, Kind.OUTCOME_UNKNOWN, True, 1),
+        (504, "envelope", Kind.UNAVAILABLE, Kind.OUTCOME_UNKNOWN, True, 1),
+    ],
+)
+def test_f18_a_code_in_the_body_is_judged_as_an_http_status_would_be(
+    lab: SimpleNamespace, code: int, shape: str, kind: Kind, end: Kind, maybe_charged: bool, submits: int
+) -> None:
+    listed = tuple(Rejection(one, "envelope", "kie-x") for one in (408, 455, 504, 505))
+    toy = lab.candidate(adapter=lab.Toy({"no": Refused(kind, "no", shape=shape, code=code)}, rejections=listed))
+    world = lab.World(then=lab.said(200, "no"))
+
+    ended = world.run(submit_attempt(world.watch(), lab.step(toy), Policy(), is_last=True))
+
+    assert (ended.kind, ended.maybe_charged, len(world.submits)) == (end, maybe_charged, submits)
 
 
 def test_a_state_that_answers_no_submit_is_outcome_unknown(lab: SimpleNamespace) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from anykontext.adapting import InputImage, ModeFacts, Ratios, Sizes
+from anykontext.adapting import Choices, InputImage, ModeFacts, Ratios, Sizes
 from anykontext.engine.misfit import Misfit
 from anykontext.engine.shape import needs_pixels, shape_of
 from anykontext.model.request import ImageRequest
@@ -68,3 +68,25 @@ def test_the_pixels_of_a_url_are_needed_only_to_keep_its_ratio(
 ) -> None:
     assert needed is needs_pixels(ImageRequest("make it blue", "https://a.example/x.jpg", **asked), mode)
     assert not needs_pixels(ImageRequest("a cat", **asked), mode)
+
+
+OFFERED = ModeFacts({"aspect_ratio": Choices(("21:9", "16:9", "4:3", "1:1", "3:4", "9:16"), "x-3")}, max_images=1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"), [("16:9", "16:9"), ("32:18", "16:9"), ("7:3", "21:9"), ("5:5", "1:1"), (None, "1:1")]
+)
+def test_a_ratio_among_the_offered_ones_is_sent_in_the_providers_spelling(asked: str | None, sent: str) -> None:
+    assert ({"aspect_ratio": sent}, []) == shape_of(ImageRequest("a cat", aspect_ratio=asked), [], OFFERED)
+
+
+@pytest.mark.parametrize(("asked", "nearest"), [("3:2", "4:3"), ("9:21", "9:16"), ("2:3", "3:4"), ("1000:1", "21:9")])
+def test_a_ratio_that_is_not_offered_names_the_nearest(asked: str, nearest: str) -> None:
+    with pytest.raises(Misfit, match=f"the nearest to {asked} is {nearest}") as raised:
+        shape_of(ImageRequest("a cat", aspect_ratio=asked), [], OFFERED)
+
+    assert nearest == raised.value.allowed
+
+
+def test_an_edit_without_a_ratio_says_nothing_where_ratios_are_offered() -> None:
+    assert ({}, []) == like(640, 427, OFFERED)

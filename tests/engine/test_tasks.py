@@ -221,3 +221,29 @@ def test_images_that_were_asked_for_and_did_not_come_are_told(lab: SimpleNamespa
 
     assert ["3 images were asked for, and 1 came, without a word on the others"] == [e.message for e in result.errors]
     assert ("0.04", "0.12") == (str(result.cost.amount), str(result.spent.amount))
+
+
+@pytest.mark.parametrize(
+    ("units", "amount"), [(Decimal(2), "0.08"), (Decimal(0), "0.00"), (Decimal("1.5"), "0.060"), (None, "0.04")]
+)
+def test_units_that_the_provider_billed_are_counted_at_the_listed_price(
+    lab: SimpleNamespace, units: Decimal | None, amount: str
+) -> None:
+    done = Succeeded((Output(lab.LINK),), Task("one"), units=units)
+    toy = lab.candidate(adapter=lab.Toy({"accepted": Running(Task("one"), "Pending"), "done": done}))
+    world = lab.World([lab.said(200, "accepted"), lab.said(200, "done")])
+
+    result = run(lab, world, 1, steps=[lab.step(toy)])
+
+    assert (Decimal(amount), "listed") == (result.cost.amount, result.cost.basis)
+
+
+def test_a_withheld_image_that_is_in_the_billed_units_is_not_counted_twice(lab: SimpleNamespace) -> None:
+    done = Succeeded((Output(lab.LINK),), Task("one"), units=Decimal(2), flagged=("NSFW",))
+    toy = lab.candidate(adapter=lab.Toy({"accepted": Running(Task("one"), "Pending"), "done": done}, images_per_task=4))
+    world = lab.World([lab.said(200, "accepted"), lab.said(200, "done")])
+
+    result = run(lab, world, 2, steps=[lab.step(toy, num_images=2)])
+
+    assert (Decimal("0.08"), Decimal("0.08")) == (result.cost.amount, result.spent.amount)
+    assert isinstance(result.errors[0], Moderated)

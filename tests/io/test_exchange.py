@@ -9,9 +9,10 @@ from typing import Any
 import httpcore
 import httpx
 import pytest
+from pydantic import SecretStr
 
 import anykontext as ak
-from anykontext.adapting import Call, InputImage, Purpose, Reply, get, post
+from anykontext.adapting import Call, InputImage, Kind, Purpose, Refused, Reply, Uploaded, get, post
 from anykontext.engine.effects import Loss, Lost, Send, Upload
 from anykontext.engine.provider import Provider
 from anykontext.engine.signing import Address
@@ -176,8 +177,16 @@ def test_an_upload_of_a_vendor_may_raise_anything() -> None:
         one = provider()
         return Upload(image, Provider(one.name, one.adapter, one.origins, one.key, upload=how), 5.0)
 
-    assert "https://x.example/1" == uploaded(uploads(lambda *_: "https://x.example/1"))
+    def leaking(_: object, key: SecretStr, *__: object) -> str:
+        raise RuntimeError(f"401 for {key.get_secret_value()}")
+
+    refused = Refused(Kind.AUTHENTICATION_FAILED, "no such key")
+
+    assert Uploaded("https://x.example/1") == uploaded(uploads(lambda *_: "https://x.example/1"))
+    assert refused == uploaded(uploads(lambda *_: refused))
+    assert Kind.PROTOCOL_ERROR is uploaded(uploads(lambda *_: None)).kind  # type: ignore[union-attr]
     assert Loss.AFTER_SENDING is uploaded(uploads(broken)).loss  # type: ignore[union-attr]
+    assert "[key]" in uploaded(uploads(leaking)).message  # type: ignore[union-attr]
     assert Loss.FORBIDDEN is uploaded(uploads(None)).loss  # type: ignore[union-attr]
 
 

@@ -1,6 +1,6 @@
 """What the author of an adapter imports, and nothing else."""
 
-from anykontext.adapting.adapter import Adapter, Cancels, Checks, Effective
+from anykontext.adapting.adapter import Adapter, Cancels, Checks, Effective, Uploads
 from anykontext.adapting.facts import (
     Choices,
     Facts,
@@ -13,6 +13,7 @@ from anykontext.adapting.facts import (
     Sizes,
     Spec,
     Toggle,
+    UploadFacts,
 )
 from anykontext.adapting.hookspecs import hookimpl
 from anykontext.adapting.states import (
@@ -25,8 +26,9 @@ from anykontext.adapting.states import (
     Running,
     State,
     Succeeded,
+    Uploaded,
 )
-from anykontext.adapting.wire import Base64, Body, Call, Purpose, Reply, get, json_body, post
+from anykontext.adapting.wire import Base64, Body, Call, Purpose, Reply, form_body, get, json_body, post
 from anykontext.model.errors import Kind
 from anykontext.model.image import InputImage
 from anykontext.model.job import Task
@@ -64,6 +66,10 @@ __all__ = [
     "Succeeded",
     "Task",
     "Toggle",
+    "UploadFacts",
+    "Uploaded",
+    "Uploads",
+    "form_body",
     "get",
     "hookimpl",
     "json_body",

@@ -25,6 +25,10 @@ class Effective:
         aspect_ratio: "W:H".
         size: (width, height) in pixels.
         num_images: How many images this one task is to make.
+        start_within_s: Seconds within which the task must start to be of use: a provider that can be told so does not
+            run, and bill, a task that nobody waits for any more.
+        fails_fast: Whether another candidate is left, so that a provider that repeats failed tasks by itself had
+            better say at once that it failed.
         extra: The caller's `provider_options` for this provider: to be merged last.
     """
 
@@ -45,6 +49,8 @@ class Effective:
     num_images: int = 1
     watermark: str | None = None
     webhook_url: str | None = None
+    start_within_s: float | None = None
+    fails_fast: bool = False
     extra: Mapping[str, Any] = field(default_factory=Frozen)
 
 
@@ -63,7 +69,9 @@ class Adapter(Protocol):
       `Running` for a word it does not know (with `known=False`), `Refused(Kind.PROTOCOL_ERROR, …)` for a reply
       that it does not understand at all, `Failed` only when the provider says that the task itself has ended.
       `Refused.shape` is set only when the body has a shape of the provider's own.
-    - Where the provider has them: `cancel` (`Cancels`), `check` (`Checks`).
+    - Where the provider has them: `cancel` (`Cancels`), `check` (`Checks`), `upload` (`Uploads`). Where a vendor's SDK
+      uploads, a module `upload` beside the adapter has a function `upload(image, key, timeout_s)` that returns the URL,
+      or `Refused`.
     """
 
     @property
@@ -94,3 +102,11 @@ class Cancels(Protocol):
 
     def cancel(self, task: Task) -> Call:
         """The call; `read` answers it with `Cancelling`, `Failed(Kind.CANCELLED, …)` or `Refused`."""
+
+
+@runtime_checkable
+class Uploads(Protocol):
+    """An adapter whose provider takes pictures as URLs, and has a place to put them; see `Facts.uploads`."""
+
+    def upload(self, image: InputImage) -> Call:
+        """The call that puts one image there; `read` answers it with `Uploaded` or `Refused`."""

@@ -27,7 +27,7 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """One of these values; the first is the one taken when a dial does not fit."""
+    """One of these values. The first is the one taken when a dial does not fit; a ratio must be one of them."""
 
     values: tuple[str, ...]
     evidence: str
@@ -96,7 +96,10 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A 5xx at a submit that surely means "not accepted", because the provider documents it so."""
+    """A 5xx at a submit that surely means "not accepted", because the provider documents it so.
+
+    `status` is the HTTP status, or the code in the body where the provider puts it there (`Refused.code`).
+    """
 
     status: int
     shape: str
@@ -123,6 +126,28 @@ class InputLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadFacts:
+    """Where a provider lets its users put input images, so that it can fetch them.
+
+    Without an upload host (a `base_url` of the user's own, and no setting for the host), images go in the body where
+    the provider takes them so, and the provider is out for pictures that are not URLs where it does not.
+
+    Attributes:
+        over: Images of more bytes than this are uploaded; 0 for all.
+        origin: The name of the origin that takes them; empty where a vendor's SDK knows it.
+        lifetime_s: Seconds until the provider deletes them; None where that is not known.
+        public: Whether anyone who knows the URL can see them.
+        evidence: The quirk id.
+    """
+
+    over: int
+    origin: str
+    lifetime_s: float | None
+    public: bool
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """All that is known about one kind of provider.
 
@@ -132,6 +157,8 @@ class Facts:
         origins: Origin name -> default base URL. `api` is required.
         base_url_settings: Origin name -> the config setting that replaces it; `api` is always `base_url`.
         trusted: Domains of the provider's own (with their subdomains) that may get the key, over https.
+        siblings: Base URLs of other services that speak the same protocol: our prices do not hold there.
+        uploads: Where input images can be put; None where there is no such place.
         delivery: Host patterns of result files, for use behind a proxy (`*` matches any letters).
         auth: The header that carries the key, and its form with `{key}` in it.
         keys: Environment variables that may hold the key, each alternative a tuple joined by `:`; tried in order.
@@ -164,6 +191,8 @@ class Facts:
     evidence: Mapping[str, str]
     quirks: Mapping[str, str]
     rejections: tuple[Rejection, ...] = ()
+    siblings: tuple[str, ...] = ()
+    uploads: UploadFacts | None = None
     not_found_polls: int = 0
     unreadable_polls: int = 10
     max_active: int | None = None

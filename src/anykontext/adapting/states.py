@@ -66,6 +66,7 @@ class Succeeded:
         seed: The seed that was used, where the provider tells.
         prompt: The prompt as it was used, where the provider tells.
         cost_usd: What the provider says it cost, in USD.
+        units: How many units of its price list the provider says it billed, such as images.
         flagged: Why images of this task were withheld, one entry for each.
         raw: The reply as a mapping, for `ImageResult.raw`.
     """
@@ -75,6 +76,7 @@ class Succeeded:
     seed: int | None = None
     prompt: str | None = None
     cost_usd: Decimal | None = None
+    units: Decimal | None = None
     flagged: tuple[str, ...] = ()
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -109,6 +111,7 @@ class Refused:
         stage: For moderation at the submit: what was flagged.
         reasons: For moderation at the submit: the provider's own words.
         retry_after_s: Seconds to wait, where the provider has a header or field of its own for it.
+        code: The status code in the body, where the provider puts it there and the HTTP status says 200 (F18).
     """
 
     kind: Kind
@@ -117,6 +120,7 @@ class Refused:
     stage: Stage = "unknown"
     reasons: tuple[str, ...] = ()
     retry_after_s: float | None = None
+    code: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,13 @@ class Cancelling:
     """The provider took the wish to cancel; the task may still end well."""
 
     task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """An input image lies where the provider can fetch it."""
+
+    url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,4 +152,4 @@ class Balance:
     usd: Decimal | None = None
 
 
-State = Running | Fetch | Succeeded | Failed | Refused | Cancelling | Balance
+State = Running | Fetch | Succeeded | Failed | Refused | Cancelling | Uploaded | Balance

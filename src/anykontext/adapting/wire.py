@@ -6,6 +6,7 @@ Bodies are parts with a known length, so that a base64 image is encoded while it
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from hashlib import sha256
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -13,6 +14,7 @@ import orjson
 import pybase64
 
 from anykontext.model.frozen import Frozen
+from anykontext.model.image import InputImage
 
 CHUNK = 196_608  # bytes; a multiple of 3, so that no padding falls into the middle of a base64 text
 
@@ -120,6 +122,31 @@ def _pieces(value: Any) -> Iterator[Part]:
         yield b"]"
     else:
         yield orjson.dumps(value)
+
+
+def form_body(fields: Mapping[str, str], file: InputImage, name: str, *, field: str = "file") -> Body:
+    """A multipart form (RFC 7578) of texts and one image, whose bytes are neither copied nor encoded.
+
+    The boundary is made from the content, so that the same form is always the same bytes.
+
+    Args:
+        fields: The texts.
+        file: The image; its `data` is sent.
+        name: Its file name, of ASCII letters without quotes.
+        field: The name of the form's field for the file.
+    """
+    assert file.data is not None
+    boundary = f"anykontext-{sha256(file.data).hexdigest()}"
+    texts = "".join(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'
+        for key, value in fields.items()
+    )
+    head = (
+        f'{texts}--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n'
+        f"Content-Type: {file.media_type}\r\n\r\n"
+    )
+    parts = (head.encode(), bytes(file.data), f"\r\n--{boundary}--\r\n".encode())
+    return Body(parts, f"multipart/form-data; boundary={boundary}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,9 @@ from anykontext.routing.plan import Excluded
 
 def must_fetch(request: ImageRequest, candidate: Candidate) -> bool:
     """Whether a candidate needs the bytes or the size of a picture that was given as a URL."""
-    facts = candidate.provider.adapter.facts
-    model = facts.models.get(candidate.model)
+    model = candidate.provider.adapter.facts.models.get(candidate.model)
     mode = model.modes.get(request.mode) if model else None
-    return "url" not in facts.inputs.forms or needs_pixels(request, mode)
+    return "url" not in candidate.provider.inputs.forms or needs_pixels(request, mode)
 
 
 def fitted(steps: Sequence[Step]) -> tuple[tuple[Step, ...], list[Excluded]]:
@@ -35,7 +34,7 @@ def fitted(steps: Sequence[Step]) -> tuple[tuple[Step, ...], list[Excluded]]:
     unfit: list[Excluded] = []
     failed: InvalidRequest | None = None
     for step in steps:
-        limits = step.candidate.provider.adapter.facts.inputs
+        limits = step.candidate.provider.inputs
         try:
             for image in step.orders[0].images:
                 if (id(image), limits) not in done:

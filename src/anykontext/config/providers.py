@@ -89,15 +89,20 @@ def _provider(name: str, section: ProviderConfig, setup: _Setup, place: str) -> 
         error.args = (f"{place}: {error}",)
         raise
     here: Keys = ("providers", name)
+    origins = _origins(section, adapter.facts, setup.source, here)
+    at_home = origins["api"] == adapter.facts.origins["api"]
     return Provider(
         name=name,
         adapter=adapter,
-        origins=Frozen(_origins(section, adapter.facts, setup.source, here)),
+        origins=Frozen(origins),
         key=Key(name, section.api_key or Variables(adapter.facts.keys), setup.environ, setup.source),
         allow_http=section.allow_http,
         poll_interval_s=section.poll_interval_s,
         max_in_flight=section.max_in_flight,
-        listed=Frozen(_listed(section, adapter, setup, here)),
+        upload=setup.registry.upload(adapter.facts.name) if at_home and adapter.facts.uploads else None,
+        listed=Frozen(
+            _listed(section, adapter, setup, here, knows_prices=origins["api"] not in adapter.facts.siblings)
+        ),
     )
 
 
@@ -114,7 +119,11 @@ def _origins(section: ProviderConfig, facts: Facts, source: Source, here: Keys) 
                 f"{place}: {dotted((*here, key))}: http would send the key unprotected over the network; use https, "
                 "or set allow_http = true for a proxy of your own"
             )
-    return {origin: given.get(settings.get(origin, ""), base) for origin, base in facts.origins.items()}
+    # A key for a proxy or a sibling service is not one for the provider's further hosts: those are then named, or out.
+    elsewhere = given.get("base_url", facts.origins["api"]) != facts.origins["api"]
+    theirs = {origin: base for origin, base in facts.origins.items() if origin == "api" or not elsewhere}
+    named = {origin: given[setting] for origin, setting in settings.items() if setting in given}
+    return {**theirs, **named}
 
 
 def _is_open_http(url: str) -> bool:
@@ -122,14 +131,16 @@ def _is_open_http(url: str) -> bool:
     return found.scheme == "http" and not is_loopback(found.hostname or "")
 
 
-def _listed(section: ProviderConfig, adapter: Adapter, setup: _Setup, here: Keys) -> dict[str, Decimal]:
+def _listed(
+    section: ProviderConfig, adapter: Adapter, setup: _Setup, here: Keys, *, knows_prices: bool
+) -> dict[str, Decimal]:
     """Prices by model or `model/mode`; one that the user set for a model holds for both of its modes."""
     hosted = adapter.facts.models
     for name in section.prices:
         if not _is_priceable(name, hosted):
             place = setup.source.where((*here, "prices", name))
             raise UnknownModel(f"{place}: unknown model {name!r}; {near(name, hosted)}")
-    theirs = setup.registry.prices(adapter.facts.name)
+    theirs = setup.registry.prices(adapter.facts.name) if knows_prices else {}
     kept = {name: price.amount for name, price in theirs.items() if name.partition("/")[0] not in section.prices}
     return {**kept, **section.prices}
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from anykontext.adapting import Balance, Call, Cancels, Checks, Failed, Refused, Running, State, Succeeded, Task
+from anykontext.adapting import Balance, Call, Cancels, Checks, Failed, Fetch, Refused, Running, State, Succeeded, Task
 from anykontext.engine.effects import Flow, Heard, Loss, Lost, Send
 from anykontext.engine.ends import Ended, ended_by
 from anykontext.engine.money_table import after_poll, understood
@@ -56,7 +56,11 @@ def check_provider(watch: Watch, provider: Provider) -> Flow[ProviderCheck]:
     if not isinstance(adapter, Checks):
         return found(provider, "unverified", "this provider has no free way to check a key")
     call = adapter.check()
-    heard: Heard = watch.see((yield Send(call, provider, address(call, provider), WITHIN_S)))
+    try:
+        way = address(call, provider)
+    except UntrustedUrl as error:
+        return found(provider, "unverified", str(error))
+    heard: Heard = watch.see((yield Send(call, provider, way, WITHIN_S)))
     if isinstance(heard, Lost):
         return found(provider, "unverified", heard.message)
     state = understood(adapter, heard, None)
@@ -77,9 +81,12 @@ def found(provider: Provider, key: KeyState, message: str, balance: Balance | No
 
 def look(watch: Watch, candidate: Candidate, task: Task) -> Flow[JobState | Ended]:
     """Poll a task once: its state, or how it ended. What could not be understood is an end of the question only."""
-    call = candidate.provider.adapter.poll(task)
-    heard = yield from _ask(watch, candidate, call)
-    state = understood(candidate.provider.adapter, heard, task)
+    adapter = candidate.provider.adapter
+    heard = yield from _ask(watch, candidate, adapter.poll(task))
+    state = understood(adapter, heard, task)
+    if isinstance(state, Fetch):  # it has ended, and only its result tells how
+        heard = yield from _ask(watch, candidate, state.call)
+        state = understood(adapter, heard, task)
     row = after_poll(heard, state)
     if row is not None:
         return ended_by(row, heard, state)

@@ -38,7 +38,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """Put one input image where the provider can fetch it; told a URL or `Lost`."""
+    """Put one input image where the provider can fetch it, by a vendor's SDK; told `Uploaded`, `Refused` or `Lost`."""
 
     image: InputImage
     provider: Provider

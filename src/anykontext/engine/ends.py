@@ -87,8 +87,8 @@ class Ended:
         )
 
 
-def ended_by(row: Row, heard: Heard, state: State | None) -> Ended:
-    """The end that a row of the money table names, with what was heard."""
+def ended_by(row: Row, heard: Heard | None, state: State | None) -> Ended:
+    """The end that a row of the money table names, with what was heard; that is None where a vendor's SDK heard it."""
     reply = reply_of(heard)
     told = state if isinstance(state, Failed | Refused) else None
     if isinstance(heard, Lost):
@@ -96,7 +96,8 @@ def ended_by(row: Row, heard: Heard, state: State | None) -> Ended:
     elif row.kind is None or row.charged is Charged.NO or row.kind is Kind.JOB_NOT_FOUND:
         message = told.message if told else str(row.happened)
     else:
-        message = f"{row.happened} (HTTP {heard.status}): {told.message if told else ''}".rstrip(": ")
+        place = f" (HTTP {reply.status})" if reply else ""
+        message = f"{row.happened}{place}: {told.message if told else ''}".rstrip(": ")
     message = excerpt(message.encode("utf-8", "replace"))[:MESSAGE] or str(row.happened)
     charged = row.charged is Charged.MAYBE
     if row.charged is Charged.AS_SAID:
@@ -113,10 +114,10 @@ def ended_by(row: Row, heard: Heard, state: State | None) -> Ended:
     )
 
 
-def _wait_s(told: Failed | Refused | None, heard: Heard) -> float | None:
+def _wait_s(told: Failed | Refused | None, heard: Heard | None) -> float | None:
     if isinstance(told, Refused) and told.retry_after_s is not None:
         return told.retry_after_s
-    return retry_after(heard)
+    return None if heard is None else retry_after(heard)
 
 
 def safely(flow: Flow[T]) -> Flow[T | Ended]:

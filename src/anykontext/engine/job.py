@@ -223,9 +223,9 @@ def _result(watch: Watch, started: Started, made: Sequence[Made], ends: Sequence
 def _with_lost(candidate: Candidate, made: Sequence[Made], ends: Sequence[Ended], mode: str, cost: Cost) -> Cost:
     """The cost, and the listed price of images that may have been charged and did not come.
 
-    What the provider reports for a task is for all of its images, those that it withheld too.
+    What the provider reports for a task, in money or units, is for all of its images, those that it withheld too.
     """
-    told = [end for one in made if one.succeeded.cost_usd is not None for end in one.ends]
+    told = [end for one in made if (one.succeeded.cost_usd, one.succeeded.units) != (None, None) for end in one.ends]
     lost = [end for end in ends if end.maybe_charged and not any(end is one for one in told)]
     return cost + candidate.price(mode).times(sum(end.images for end in lost)) if lost else cost
 
@@ -238,7 +238,8 @@ def _cost(candidate: Candidate, made: Made, mode: str) -> Cost:
     reported = made.succeeded.cost_usd
     if reported is not None:
         return Cost(reported.quantize(Decimal("0.000001")).normalize() + 0, "USD", "reported")
-    return candidate.price(mode).times(len(made.images))
+    units = made.succeeded.units
+    return candidate.price(mode).times(len(made.images) if units is None else units)
 
 
 def _goes_on(policy: Policy, end: Ended) -> bool:

@@ -7,7 +7,20 @@ and decide nothing about money themselves.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from anykontext.adapting import Adapter, Facts, Failed, Fetch, Purpose, Refused, Reply, Running, State, Succeeded, Task
+from anykontext.adapting import (
+    Adapter,
+    Facts,
+    Failed,
+    Fetch,
+    Purpose,
+    Refused,
+    Reply,
+    Running,
+    State,
+    Succeeded,
+    Task,
+    Uploaded,
+)
 from anykontext.engine.effects import Fault, Heard, Loss, Lost
 from anykontext.model.errors import Kind
 
@@ -24,7 +37,7 @@ class Happened(StrEnum):
     TOO_LARGE = "reply too large"
     RATE_LIMITED = "rate limited"
     REFUSED = "refused in the provider's words"
-    LISTED_5XX = "5xx that the provider documents as not accepted"
+    LISTED = "unavailable, in a way that the provider documents as not accepted"
     GATEWAY = "a reply that is not the provider's own refusal"
     UNREADABLE = "reply not understood"
     FAILED = "task failed"
@@ -76,10 +89,21 @@ class Row:
     faults: str = ""
 
 
-_S, _P, _D = Purpose.SUBMIT.value, Purpose.POLL.value, "download"
+_U, _S, _P, _D = Purpose.UPLOAD.value, Purpose.SUBMIT.value, Purpose.POLL.value, "download"
 H, A, C, K = Happened, Again, Charged, Kind
 
 TABLE: tuple[Row, ...] = (
+    Row(_U, H.NOT_CONNECTED, A.SHORTLY, C.NO, K.UNAVAILABLE, "uploading is free, and comes before the submit", "F1 F2"),
+    Row(_U, H.CERTIFICATE, A.NEVER, C.NO, K.UNAVAILABLE, "TLS ended before the request; waiting mends nothing", "F3"),
+    Row(_U, H.NO_CONNECTION_FREE, A.SHORTLY, C.NO, K.UNAVAILABLE, "it never got a connection", "F4"),
+    Row(_U, H.FORBIDDEN, A.NEVER, C.NO, K.UNAVAILABLE, "the address was refused here, before a connection"),
+    Row(_U, H.INTERRUPTED, A.NEVER, C.NO, K.CANCELLED, "the caller stopped before the submit"),
+    Row(_U, H.LOST, A.SHORTLY, C.NO, K.UNAVAILABLE, "the same file is put there again", "F5 F6 F7"),
+    Row(_U, H.TOO_LARGE, A.NEVER, C.NO, K.PROTOCOL_ERROR, "no reply to an upload is that long", "F39"),
+    Row(_U, H.RATE_LIMITED, A.SHORTLY, C.NO, K.RATE_LIMITED, "it said: not now", "F8 F9 F10"),
+    Row(_U, H.REFUSED, A.NEVER, C.NO, None, "it said no, in its own words", "F11 F12 F13 F18"),
+    Row(_U, H.BUSY, A.SHORTLY, C.NO, K.UNAVAILABLE, "the upload host is in trouble", "F14 F15"),
+    Row(_U, H.UNREADABLE, A.SHORTLY, C.NO, K.PROTOCOL_ERROR, "it names no URL, and nothing was submitted", "F16 F17"),
     Row(_S, H.NOT_CONNECTED, A.SHORTLY, C.NO, K.UNAVAILABLE, "no byte of the request left this machine", "F1 F2"),
     Row(_S, H.CERTIFICATE, A.NEVER, C.NO, K.UNAVAILABLE, "TLS ended before the request; waiting mends nothing", "F3"),
     Row(_S, H.NO_CONNECTION_FREE, A.SHORTLY, C.NO, K.UNAVAILABLE, "it never got a connection", "F4"),
@@ -89,7 +113,7 @@ TABLE: tuple[Row, ...] = (
     Row(_S, H.TOO_LARGE, A.NEVER, C.MAYBE, K.OUTCOME_UNKNOWN, "it answered, and may have accepted", "F39"),
     Row(_S, H.RATE_LIMITED, A.SHORTLY, C.NO, K.RATE_LIMITED, "it said: not now", "F8 F9 F10"),
     Row(_S, H.REFUSED, A.NEVER, C.NO, None, "it said no, in its own words", "F11 F12 F13 F18"),
-    Row(_S, H.LISTED_5XX, A.SHORTLY, C.NO, K.UNAVAILABLE, "it documents this reply as not accepted", "F15"),
+    Row(_S, H.LISTED, A.SHORTLY, C.NO, K.UNAVAILABLE, "it documents this reply as not accepted", "F15"),
     Row(_S, H.GATEWAY, A.NEVER, C.MAYBE, K.OUTCOME_UNKNOWN, "something in between spoke; it may have accepted", "F14"),
     Row(_S, H.UNREADABLE, A.NEVER, C.MAYBE, K.OUTCOME_UNKNOWN, "it may say: accepted", "F16 F17 F19 F40 F41"),
     Row(_S, H.FAILED, A.NEVER, C.AS_SAID, None, "the task ran and ended at once", "F25 F26"),
@@ -144,6 +168,24 @@ _OF_FAULT = {
 }
 
 
+def after_upload(heard: Heard | None, state: State | None) -> Row | None:
+    """The row for what came of an upload; None when the image lies there. `heard` is None where an SDK did it."""
+    return None if isinstance(state, Uploaded) else BY_EVENT[_U, _of_upload(heard, state)]
+
+
+def _of_upload(heard: Heard | None, state: State | None) -> Happened:
+    if isinstance(heard, Lost):
+        return _OF_LOSS[heard.loss]
+    status = heard.status if heard else 0
+    if not isinstance(state, Refused):
+        return H.UNREADABLE
+    if state.kind is Kind.RATE_LIMITED:
+        return H.RATE_LIMITED
+    if state.kind is Kind.UNAVAILABLE or status >= 500:
+        return H.BUSY
+    return H.UNREADABLE if state.kind is Kind.PROTOCOL_ERROR else H.REFUSED
+
+
 def after_submit(heard: Heard, state: State | None, facts: Facts) -> Row | None:
     """The row for what came of a submit; None when the provider accepted.
 
@@ -164,13 +206,16 @@ def _of_submit(heard: Heard, state: State | None, facts: Facts) -> Happened | No
         return None
     if not isinstance(state, Refused):
         return H.UNREADABLE
-    if heard.status in _NO_ANSWER:
+    status = heard.status if state.code is None else state.code  # F18
+    if status in _NO_ANSWER or heard.status in _NO_ANSWER:
         return H.GATEWAY
-    if heard.status >= 500:
-        listed = any((row.status, row.shape) == (heard.status, state.shape) for row in facts.rejections)
-        return H.LISTED_5XX if listed else H.GATEWAY
+    listed = any((row.status, row.shape) == (status, state.shape) for row in facts.rejections)
+    if listed and state.kind is Kind.UNAVAILABLE:
+        return H.LISTED
+    if status >= 500 and not listed:
+        return H.GATEWAY
     if state.kind is Kind.PROTOCOL_ERROR or not state.shape:
-        return H.GATEWAY if heard.status >= 400 else H.UNREADABLE
+        return H.GATEWAY if status >= 400 else H.UNREADABLE
     return H.RATE_LIMITED if state.kind is Kind.RATE_LIMITED else H.REFUSED
 
 
@@ -211,6 +256,6 @@ def understood(adapter: Adapter, heard: Heard, task: Task | None) -> State | Non
         return Refused(Kind.PROTOCOL_ERROR, f"the adapter {adapter.facts.name} raised {type(error).__name__}: {error}")
 
 
-def reply_of(heard: Heard) -> Reply | None:
+def reply_of(heard: Heard | None) -> Reply | None:
     """The reply, if there was one."""
     return heard if isinstance(heard, Reply) else None

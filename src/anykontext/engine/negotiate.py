@@ -21,6 +21,7 @@ from anykontext.model.result import Adjustment
 from anykontext.model.words import near
 
 DIALS = ("output_format", "seed", "safety_tolerance", "guidance", "steps", "prompt_upsampling")
+LOOSEST = 6  # the most permissive safety_tolerance: without a dial it cannot become looser
 SHOWN = 200  # characters of a provider option that an adjustment records
 
 
@@ -90,7 +91,7 @@ def _check_images(images: Sequence[InputImage], mode: ModeFacts, candidate: Cand
     if len(images) > mode.max_images:
         why = f"{candidate.model} takes at most {mode.max_images} input images there, and {len(images)} were given"
         raise Misfit("images", len(images), mode.max_images, why)
-    limits = candidate.provider.adapter.facts.inputs
+    limits = candidate.provider.inputs
     found = [needs(image, limits) for image in images]
     for image, need in zip(images, found, strict=True):
         if isinstance(need, str):
@@ -131,7 +132,7 @@ def _dials(request: ImageRequest, mode: ModeFacts, policy: Policy) -> tuple[dict
             continue
         if policy.strict and explicit:
             raise Misfit(name, asked, allowed, f"{name}={asked!r} is not possible: {reason}")
-        looser = name == "safety_tolerance" and (value is None or value > asked)
+        looser = name == "safety_tolerance" and (asked < LOOSEST if value is None else value > asked)
         adjustments.append(Adjustment(name, asked, value, reason, more_permissive=looser))
     return sent, adjustments
 

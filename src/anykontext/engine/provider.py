@@ -1,12 +1,12 @@
 """A provider as configured, and a candidate: that provider with one model."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from pydantic import SecretStr
 
-from anykontext.adapting import Adapter, InputImage
+from anykontext.adapting import Adapter, InputImage, InputLimits, Refused
 from anykontext.adapting.facts import ModelFacts
 from anykontext.model.frozen import Frozen
 from anykontext.model.money import Cost
@@ -24,7 +24,8 @@ class Provider:
         allow_http: Whether the key may go over http beyond loopback.
         poll_interval_s: Seconds between polls; None for the adapter's.
         max_in_flight: How many tasks may run at once; None for the adapter's limit.
-        upload: Puts an image where the provider can fetch it, with the key, and returns the URL; None without uploads.
+        upload: A vendor's SDK that puts an image where the provider can fetch it: called with the image, the key and
+            the seconds it may take, returns the URL or why not; None without one.
         listed: Price of one image by canonical model, and by `model/mode` where the modes differ.
     """
 
@@ -35,13 +36,34 @@ class Provider:
     allow_http: bool = False
     poll_interval_s: float | None = None
     max_in_flight: int | None = None
-    upload: Callable[[InputImage, SecretStr], str] | None = field(default=None, repr=False)
+    upload: Callable[[InputImage, SecretStr, float], str | Refused] | None = field(default=None, repr=False)
     listed: Mapping[str, Decimal] = field(default_factory=Frozen)
 
     @property
     def interval_s(self) -> float:
         """Seconds between polls."""
         return self.adapter.facts.poll_interval_s if self.poll_interval_s is None else self.poll_interval_s
+
+    @property
+    def can_upload(self) -> bool:
+        """Whether there is a place to put input images, as it is configured."""
+        facts = self.adapter.facts.uploads
+        if facts is None:
+            return False
+        return facts.origin in self.origins if facts.origin else self.upload is not None
+
+    @property
+    def inputs(self) -> InputLimits:
+        """What it takes as input images: bytes that can only be uploaded are out where there is no upload host."""
+        facts = self.adapter.facts
+        if facts.uploads is None or facts.uploads.over > 0 or self.can_upload:
+            return facts.inputs
+        return replace(facts.inputs, forms=tuple(form for form in facts.inputs.forms if form != "bytes"))
+
+    def must_upload(self, image: InputImage) -> bool:
+        """Whether an image goes to the provider's upload host before the submit."""
+        facts = self.adapter.facts.uploads
+        return facts is not None and image.data is not None and len(image.data) > facts.over and self.can_upload
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
-from math import gcd
+from math import gcd, log
 from typing import Any
 
-from anykontext.adapting import InputImage, ModeFacts, Ratios, Sizes
+from anykontext.adapting import Choices, InputImage, ModeFacts, Ratios, Sizes
 from anykontext.engine.misfit import Misfit
 from anykontext.model.request import ImageRequest
 from anykontext.model.result import Adjustment
@@ -75,6 +75,8 @@ def _asked(request: ImageRequest, mode: ModeFacts) -> dict[str, Any]:
         raise Misfit("size", size, None, f"it takes no size in pixels; the nearest is aspect_ratio={ratio!r}")
     ratio = asked or "1:1"
     width, height = map(int, ratio.split(":"))
+    if isinstance(ratios, Choices):
+        return {"aspect_ratio": _one_of(Fraction(width, height), ratio, ratios.values)}
     if isinstance(ratios, Ratios):
         if not Fraction(*ratios.narrowest) <= Fraction(width, height) <= Fraction(*ratios.widest):
             end = ratios.narrowest if Fraction(width, height) < Fraction(*ratios.narrowest) else ratios.widest
@@ -88,6 +90,16 @@ def _asked(request: ImageRequest, mode: ModeFacts) -> dict[str, Any]:
     if asked is None:
         return {}
     raise Misfit("aspect_ratio", ratio, None, "it takes no aspect_ratio")
+
+
+def _one_of(wanted: Fraction, ratio: str, offered: Sequence[str]) -> str:
+    """The offered ratio of the same shape, in the provider's spelling."""
+    shapes = {word: Fraction(*map(int, word.split(":"))) for word in offered if ":" in word}
+    nearest = min(shapes, key=lambda word: abs(log(shapes[word] / wanted)))
+    if shapes[nearest] != wanted:
+        why = f"it offers the ratios {', '.join(shapes)}; the nearest to {ratio} is {nearest}"
+        raise Misfit("aspect_ratio", ratio, nearest, why)
+    return nearest
 
 
 def _fitting_size(size: tuple[int, int], grid: Sizes) -> tuple[int, int]:

@@ -41,6 +41,8 @@ def address(call: Call, provider: Provider) -> Address:
     if call.origin is not None:
         if not call.path.startswith("/"):
             raise UntrustedUrl("a path below an origin begins with a slash")
+        if call.origin not in provider.origins:
+            raise UntrustedUrl(f"{provider.name} has no {call.origin!r} host: base_url is not the provider's own")
         url = provider.origins[call.origin] + call.path
         return Address(url, signed=_may_carry_key(_split(url), provider), guarded=False)
     target = _checked(call.path)

@@ -10,6 +10,7 @@ from anykontext.engine.pace import PATIENCE_S, repeat_after
 from anykontext.engine.policy import Policy
 from anykontext.engine.provider import Candidate
 from anykontext.engine.signing import address
+from anykontext.engine.upload import place_images
 from anykontext.engine.watch import Watch
 from anykontext.model.errors import Kind
 from anykontext.model.events import Adjusted, Retrying, Submitted, Submitting
@@ -75,11 +76,14 @@ def submit_attempt(watch: Watch, step: Step, policy: Policy, *, is_last: bool) -
     patience_s = watch.left_s if is_last or policy.waits_when_full else 0.0
     if not watch.see((yield Admit(candidate, len(step.orders), patience_s))):
         return Ended(Kind.RATE_LIMITED, "all its places are taken by running tasks of ours", maybe_charged=False)
-    watch.see((yield watch.emit(Submitting, tasks=len(step.orders))))
-    if len(step.orders) == 1:
-        outcomes = [(yield from _submit_task(watch, step.orders[0], policy, is_last=is_last))]
+    orders = yield from place_images(watch, candidate.provider, step.orders)
+    if isinstance(orders, Ended):
+        return orders
+    watch.see((yield watch.emit(Submitting, tasks=len(orders))))
+    if len(orders) == 1:
+        outcomes = [(yield from _submit_task(watch, orders[0], policy, is_last=is_last))]
     else:
-        flows = tuple(safely(_submit_task(watch.fork(), order, policy, is_last=is_last)) for order in step.orders)
+        flows = tuple(safely(_submit_task(watch.fork(), order, policy, is_last=is_last)) for order in orders)
         outcomes = watch.see((yield All(flows)))
     return (yield from _sum_up(watch, step, outcomes))
 
@@ -133,12 +137,12 @@ def _submit_task(watch: Watch, order: Effective, policy: Policy, *, is_last: boo
     candidate = watch.candidate
     assert candidate is not None
     adapter, provider = candidate.provider.adapter, candidate.provider
-    call = adapter.submit(order)
-    way = address(call, provider)
     waited, troubles = 0.0, 0
     if watch.left_s <= 0:
         return _too_late(watch)
     while True:
+        call = adapter.submit(replace(order, start_within_s=watch.left_s, fails_fast=not is_last))
+        way = address(call, provider)
         watch.see((yield Persist(Entry(watch.job_id, candidate.name, "intent"))))
         within_s = max(watch.left_s, 0.0) + policy.submit_grace_s
         heard = watch.see((yield Send(call, provider, way, within_s, policy.submit_grace_s)))

@@ -4,11 +4,12 @@ import re
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import httpx
 
-from anykontext.adapting import Reply
+from anykontext.adapting import Kind, Refused, Reply, Uploaded
 from anykontext.engine.effects import Loss, Lost, Send, Upload
 from anykontext.engine.job import Started
 from anykontext.io.addresses import Forbidden
@@ -180,15 +181,23 @@ def without_key(body: bytes, key: str) -> bytes:
     return re.sub("".join(letters).encode(), b"[key]", body, flags=re.IGNORECASE)
 
 
-def uploaded(effect: Upload) -> str | Lost:
+def uploaded(effect: Upload) -> Uploaded | Refused | Lost:
     """Run an adapter's upload, which is a vendor's SDK and may raise anything; it costs nothing and may be repeated."""
     upload = effect.provider.upload
     if upload is None:
         return Lost(Loss.FORBIDDEN, f"{effect.provider.name} takes no uploads")
     try:
-        return upload(effect.image, effect.provider.key())
-    except Exception as error:  # noqa: BLE001 - whatever the SDK raises, the flow decides
+        key = effect.provider.key()
+    except ConfigurationError as error:
         return lost(error)
+    try:
+        told = upload(effect.image, key, effect.within_s)
+    except Exception as error:  # noqa: BLE001 - whatever the SDK raises, the flow decides
+        why = lost(error)
+        return replace(why, message=why.message.replace(key.get_secret_value(), "[key]"))
+    if isinstance(told, str):
+        return Uploaded(told)
+    return told if isinstance(told, Refused) else Refused(Kind.PROTOCOL_ERROR, "the upload gave no URL")
 
 
 def chunks_of(send: Send) -> Iterator[bytes] | None:

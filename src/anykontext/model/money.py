@@ -35,8 +35,8 @@ class Cost:
         bases: tuple[Basis, Basis] = (self.basis, other.basis)
         return Cost(self.amount + other.amount, self.currency, "listed" if "listed" in bases else self.basis)
 
-    def times(self, count: int) -> "Cost":
-        """The cost of `count` such images."""
+    def times(self, count: int | Decimal) -> "Cost":
+        """The cost of `count` such images, or units of the price list."""
         return self if self.amount is None else Cost(self.amount * count, self.currency, self.basis)
 
     def to_json(self) -> dict[str, str | None]:

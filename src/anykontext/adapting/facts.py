@@ -5,6 +5,7 @@ Each fact names its evidence: a quirk id of the adapter's README, such as `bfl-9
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Literal
 
 from anykontext.model.frozen import Frozen
@@ -148,6 +149,14 @@ class UploadFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """A statement about a provider in words, for people: nothing is decided by it. Unknown things are left out."""
+
+    words: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """All that is known about one kind of provider.
 
@@ -174,6 +183,14 @@ class Facts:
         webhook_hides_polling: Whether a submit with `webhook_url` gives nothing to poll.
         reserved_options: The provider's fields that `provider_options` must not set -> the canonical option.
         retention_s: How long a result can be fetched, in seconds, where known.
+        regions: Base URL -> where the work is done there, such as `eu`; only what the provider states.
+        statuses: The provider's words for the state of a task -> what they mean.
+        errors: A status, code or type of error -> what it means.
+        moderation: The forms in which the provider says that a prompt or an image was refused.
+        lifetimes: What ends after a time (a result, a link, an upload) -> when.
+        limits: What is limited (running tasks, submits, prompt length) -> how.
+        webhook: How a webhook is signed; None where there is none, or nothing is known of it.
+        verified_live: When the adapter last passed its contract against the real service; None for never.
         evidence: For the plain fields above: field -> quirk id.
         quirks: Quirk id -> one sentence; the adapter's README tells more.
     """
@@ -200,5 +217,13 @@ class Facts:
     busy_as_out_of_credit: bool = False
     webhook_hides_polling: bool = False
     retention_s: float | None = None
+    regions: Mapping[str, str] = field(default_factory=Frozen)
+    statuses: Mapping[str, Known] = field(default_factory=Frozen)
+    errors: Mapping[str, Known] = field(default_factory=Frozen)
+    moderation: tuple[Known, ...] = ()
+    lifetimes: Mapping[str, Known] = field(default_factory=Frozen)
+    limits: Mapping[str, Known] = field(default_factory=Frozen)
+    webhook: Known | None = None
+    verified_live: date | None = None
     reserved_options: Mapping[str, str] = field(default_factory=Frozen)
     base_url_settings: Mapping[str, str] = field(default_factory=Frozen)

@@ -20,6 +20,7 @@ from anykontext.adapting import (
     State,
     Succeeded,
     Task,
+    Uploaded,
 )
 from anykontext.engine.effects import Heard
 from anykontext.engine.ends import ended_by
@@ -27,7 +28,7 @@ from anykontext.engine.money_table import after_poll, after_submit
 from anykontext_bfl import Bfl
 
 BFL = Bfl()
-STATES = (Balance, Cancelling, Failed, Fetch, Refused, Running, Succeeded)
+STATES = (Balance, Cancelling, Failed, Fetch, Refused, Running, Succeeded, Uploaded)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 WORDS = st.sampled_from(
     [

@@ -10,12 +10,13 @@ from anykontext.engine.money_table import Charged, Row, reply_of
 from anykontext.engine.pace import retry_after
 from anykontext.engine.policy import FAILOVER_ON
 from anykontext.engine.provider import Candidate
-from anykontext.engine.redact import excerpt
+from anykontext.engine.redact import cleaned, excerpt
 from anykontext.model.errors import ERROR_OF_KIND, Moderated, ProviderError, Stage
 from anykontext.model.job import JobHandle, JobState
 
 T = TypeVar("T")
 MESSAGE = 600  # characters that an error shows of a provider's own words
+REASON, REASONS = 200, 20  # characters of a reason, and how many of them
 STATE_OF_KIND = {
     Kind.MODERATED: JobState.MODERATED,
     Kind.CANCELLED: JobState.CANCELLED,
@@ -98,7 +99,7 @@ def ended_by(row: Row, heard: Heard | None, state: State | None) -> Ended:
     else:
         place = f" (HTTP {reply.status})" if reply else ""
         message = f"{row.happened}{place}: {told.message if told else ''}".rstrip(": ")
-    message = excerpt(message.encode("utf-8", "replace"))[:MESSAGE] or str(row.happened)
+    message = cleaned(message, MESSAGE) or str(row.happened)
     charged = row.charged is Charged.MAYBE
     if row.charged is Charged.AS_SAID:
         charged = isinstance(state, Failed) and state.maybe_charged
@@ -110,7 +111,7 @@ def ended_by(row: Row, heard: Heard | None, state: State | None) -> Ended:
         raw=excerpt(reply.body) if reply else None,
         retry_after=_wait_s(told, heard),
         stage=told.stage if told else "unknown",
-        reasons=told.reasons if told else (),
+        reasons=tuple(cleaned(reason, REASON) for reason in told.reasons[:REASONS]) if told else (),
     )
 
 

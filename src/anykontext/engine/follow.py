@@ -1,7 +1,7 @@
 """From an accepted task to its images in the spool: everything here is free, and repeated until the deadline."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from anykontext.adapting import Fetch, Output, Purpose, Running, State, Succeeded, Task
 from anykontext.engine.effects import Download, Fault, Fetched, Flow, NotDownloaded, Send, Sleep
@@ -9,6 +9,7 @@ from anykontext.engine.ends import Ended, ended_by, gravest
 from anykontext.engine.money_table import Again, Happened, Row, after_download, after_poll, understood
 from anykontext.engine.pace import poll_after, repeat_after
 from anykontext.engine.provider import Candidate
+from anykontext.engine.redact import cleaned
 from anykontext.engine.signing import UntrustedUrl, address
 from anykontext.engine.watch import Watch
 from anykontext.model.errors import Kind
@@ -96,6 +97,7 @@ def _until_done(watch: Watch, task: Task | None, state: State | None) -> Flow[Su
         row = after_poll(heard, found)
         if row is None:
             poll.troubles.clear()
+            poll.trouble = None
             if isinstance(found, Succeeded):
                 return found
             call = found.call if isinstance(found, Fetch) else None
@@ -103,7 +105,7 @@ def _until_done(watch: Watch, task: Task | None, state: State | None) -> Flow[Su
             if isinstance(found, Running):
                 yield from poll.news(watch, found)
             continue
-        end = ended_by(row, heard, found)
+        end = poll.trouble = ended_by(row, heard, found)
         if poll.gives_up(row):
             return end
         call = None if call and call.purpose is not Purpose.FETCH else call
@@ -126,18 +128,19 @@ class _Poll:
         self.fraction: float | None = None
         self.said: tuple[str, float | None, int | None] | None = None
         self.troubles: Counter[Happened] = Counter()
+        self.trouble: Ended | None = None
         self.looked_last = False
 
     def news(self, watch: Watch, state: Running) -> Flow[None]:
         """Tell of a new status or more progress; never of less (F24), and of an unknown word once (F23)."""
         self.task = state.task
-        self.status = state.raw_status
-        if not state.known and state.raw_status not in self.unknown:
-            self.unknown.add(state.raw_status)
-            watch.see((yield watch.emit(Drift, what="status", word=state.raw_status)))
+        self.status = word = cleaned(state.raw_status, WORD)
+        if not state.known and word not in self.unknown:
+            self.unknown.add(word)
+            watch.see((yield watch.emit(Drift, what="status", word=word)))
         if state.progress is not None:
             self.fraction = max(self.fraction or 0.0, state.progress)
-        said = (state.raw_status, self.fraction, state.queue_position)
+        said = (word, self.fraction, state.queue_position)
         if said != self.said:
             self.said = said
             watch.see((yield watch.emit(Progress, status=said[0], fraction=said[1], queue_position=said[2])))
@@ -151,11 +154,14 @@ class _Poll:
 
     def too_late(self, watch: Watch) -> Ended:
         """The deadline has passed."""
-        last = f"the last status was {self.status[:WORD]!r}" if self.status else "no poll was answered"
+        last = f"the last status was {self.status!r}" if self.status else "no poll told its status"
         if self.status in self.unknown:
             last += ", a word that we do not know"
         message = f"the deadline of {watch.deadline_s:g} s passed while the task may still run; {last}"
-        return Ended(Kind.DEADLINE_EXCEEDED, message, maybe_charged=True)
+        if self.trouble is None:
+            return Ended(Kind.DEADLINE_EXCEEDED, message, maybe_charged=True)
+        message = f"{message}; the last poll went wrong: {self.trouble.message}"
+        return replace(self.trouble, kind=Kind.DEADLINE_EXCEEDED, message=message, maybe_charged=True, retry_after=None)
 
 
 def _collect(watch: Watch, done: Succeeded, *, last_chance: bool) -> Flow[list[Fetched]]:

@@ -7,7 +7,8 @@ from typing import Any
 EXCERPT = 2_000  # characters
 _DEPTH = 32  # levels of a reply that are kept; no provider's reply is half as deep (F40)
 _LOOKED_AT = 20_000  # bytes; what comes later would be cut anyway
-_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{120,}={0,2}")
+# Slashes may be escaped, and lines broken, as JSON writes them.
+_BASE64 = re.compile(r"(?:[A-Za-z0-9+_-]|\\?/|\\[rn]){120,}={0,2}")
 _LINK = re.compile(r"(https?://[^\s\"'<>?]+)(\?[^\s\"'<>]*)", re.IGNORECASE)
 _SIGNATURE = re.compile(r"\b(?:sig|signature|token|se|expires)=", re.IGNORECASE)
 
@@ -19,6 +20,11 @@ def excerpt(body: bytes) -> str:
     text = _BASE64.sub(lambda found: f"<{len(found[0])} characters of base64>", text)
     text = "".join(letter if letter.isprintable() else " " for letter in text).strip()
     return text if len(text) <= EXCERPT and len(body) <= _LOOKED_AT else text[:EXCERPT] + " …"
+
+
+def cleaned(words: str, most: int) -> str:
+    """A provider's own words on one printable line of at most so many characters, without base64 and signatures."""
+    return excerpt(words.encode("utf-8", "replace"))[:most]
 
 
 def without_signatures(value: Any, depth: int = _DEPTH) -> Any:

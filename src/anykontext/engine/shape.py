@@ -5,7 +5,7 @@ from fractions import Fraction
 from math import gcd, log
 from typing import Any
 
-from anykontext.adapting import Choices, InputImage, ModeFacts, Ratios, Sizes
+from anykontext.adapting import Choices, InputImage, ModeFacts, Ratios, Sizes, Spec
 from anykontext.engine.misfit import Misfit
 from anykontext.model.request import ImageRequest
 from anykontext.model.result import Adjustment
@@ -70,21 +70,16 @@ def _asked(request: ImageRequest, mode: ModeFacts) -> dict[str, Any]:
     if size is not None:
         if isinstance(sizes, Sizes):
             return {"size": _fitting_size(size, sizes)}
-        width, height = size
-        ratio = f"{width // gcd(width, height)}:{height // gcd(width, height)}"
-        raise Misfit("size", size, None, f"it takes no size in pixels; the nearest is aspect_ratio={ratio!r}")
+        raise _no_sizes(size, ratios)
     ratio = asked or "1:1"
     width, height = map(int, ratio.split(":"))
-    if isinstance(ratios, Choices):
-        return {"aspect_ratio": _one_of(Fraction(width, height), ratio, ratios.values)}
-    if isinstance(ratios, Ratios):
-        if not Fraction(*ratios.narrowest) <= Fraction(width, height) <= Fraction(*ratios.widest):
-            end = ratios.narrowest if Fraction(width, height) < Fraction(*ratios.narrowest) else ratios.widest
-            nearest = f"{end[0]}:{end[1]}"
-            raise Misfit(
-                "aspect_ratio", ratio, nearest, f"aspect_ratio {ratio} is beyond its range; the nearest is {nearest}"
-            )
-        return {"aspect_ratio": ratio}
+    if isinstance(ratios, Choices | Ratios):
+        wanted = Fraction(width, height)
+        nearest = _nearest(wanted, ratios)
+        if wanted != _value(nearest):
+            why = f"it takes the ratios {_offered(ratios)}; the nearest to {ratio} is {nearest}"
+            raise Misfit("aspect_ratio", ratio, nearest, why)
+        return {"aspect_ratio": nearest}
     if isinstance(sizes, Sizes):
         return {"size": _size_of_ratio(width, height, sizes)}
     if asked is None:
@@ -92,14 +87,32 @@ def _asked(request: ImageRequest, mode: ModeFacts) -> dict[str, Any]:
     raise Misfit("aspect_ratio", ratio, None, "it takes no aspect_ratio")
 
 
-def _one_of(wanted: Fraction, ratio: str, offered: Sequence[str]) -> str:
-    """The offered ratio of the same shape, in the provider's spelling."""
-    shapes = {word: Fraction(*map(int, word.split(":"))) for word in offered if ":" in word}
-    nearest = min(shapes, key=lambda word: abs(log(shapes[word] / wanted)))
-    if shapes[nearest] != wanted:
-        why = f"it offers the ratios {', '.join(shapes)}; the nearest to {ratio} is {nearest}"
-        raise Misfit("aspect_ratio", ratio, nearest, why)
-    return nearest
+def _no_sizes(size: tuple[int, int], ratios: Spec | None) -> Misfit:
+    if not isinstance(ratios, Choices | Ratios):
+        return Misfit("size", size, None, "it takes no size in pixels")
+    nearest = _nearest(Fraction(*size), ratios)
+    return Misfit("size", size, nearest, f"it takes no size in pixels; the nearest is aspect_ratio={nearest!r}")
+
+
+def _nearest(wanted: Fraction, ratios: Choices | Ratios) -> str:
+    """The nearest ratio that is taken: among a list in the provider's spelling, else in its lowest terms."""
+    if isinstance(ratios, Choices):
+        shapes = [word for word in ratios.values if ":" in word]
+        return min(shapes, key=lambda word: abs(log(_value(word) / wanted)))
+    ends = {Fraction(*ratios.narrowest): ratios.narrowest, Fraction(*ratios.widest): ratios.widest}
+    inside = min(max(wanted, min(ends)), max(ends))
+    width, height = ends.get(inside, (inside.numerator, inside.denominator))
+    return f"{width}:{height}"
+
+
+def _offered(ratios: Choices | Ratios) -> str:
+    if isinstance(ratios, Choices):
+        return ", ".join(word for word in ratios.values if ":" in word)
+    return " to ".join(f"{width}:{height}" for width, height in (ratios.narrowest, ratios.widest))
+
+
+def _value(ratio: str) -> Fraction:
+    return Fraction(*map(int, ratio.split(":")))
 
 
 def _fitting_size(size: tuple[int, int], grid: Sizes) -> tuple[int, int]:

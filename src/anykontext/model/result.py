@@ -57,7 +57,8 @@ class Adjustment:
 
     def __str__(self) -> str:
         change = "left out" if self.sent is None else f"{self.asked!r} became {self.sent!r}"
-        return f"{self.option}: {change} ({self.reason})"
+        looser = ", which is or may be more permissive" if self.more_permissive else ""
+        return f"{self.option}: {change}{looser} ({self.reason})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,11 @@ def edit_at_once(client: ak.Client) -> object:
     return client.edit(PHOTO, PROMPT, seed=42, deadline=0.9)
 
 
+def generate_at_once(client: ak.Client) -> object:
+    """An image from words, without patience for a second submit: without Retry-After that comes after half a second."""
+    return client.generate("a rocket at night", seed=42, aspect_ratio="16:9", deadline=0.5)
+
+
 # Cassette -> what is asked, and the fault that is injected.
 SCENES: dict[str, tuple[Callable[[ak.Client], object], str | None]] = {
     "bfl/edit": (edit, None),
@@ -40,6 +45,21 @@ SCENES: dict[str, tuple[Callable[[ak.Client], object], str | None]] = {
     "bfl/content-moderated": (edit, "moderated-output"),
     "bfl/failed": (edit, "failed"),
     "bfl/rate-limited": (edit_at_once, "rate-limited"),
+    "fal/edit": (edit, None),
+    "fal/generate": (generate, None),
+    "fal/moderated": (edit, "moderated"),
+    "fal/flagged": (edit, "moderated-output"),
+    "fal/failed": (edit, "failed"),
+    "fal/rate-limited": (edit_at_once, "rate-limited"),
+    "fal/out-of-credit": (edit, "out-of-credit"),
+    "fal/bad-key": (edit, "bad-key"),
+    "kie/edit": (edit, None),
+    "kie/generate": (generate, None),
+    "kie/moderated": (generate, "moderated"),
+    "kie/failed": (generate, "failed"),
+    "kie/rate-limited": (generate_at_once, "rate-limited"),
+    "kie/out-of-credit": (edit, "out-of-credit"),
+    "kie/bad-key": (edit, "bad-key"),
     "together/edit": (edit, None),
     "together/generate": (generate, None),
     "together/moderated": (edit, "moderated"),

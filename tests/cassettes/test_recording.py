@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 
 import anykontext as ak
+from anykontext.adapting import InputImage, form_body
 from anykontext.sandbox import Sandbox
 from anykontext.testing.recording import (
     FILTERED,
@@ -264,3 +265,23 @@ def test_a_committed_cassette_holds_nothing_secret(path: Path) -> None:
         for part in (request["uri"], request["body"], body, str(response["headers"])):
             assert not SIGNED.search(part)
             assert not LONG.search(part)
+
+
+def test_a_recorded_form_keeps_its_texts_and_loses_its_file() -> None:
+    picture = InputImage(tiny_picture("PNG"), None, "image/png", 8, 8)
+    body = bytes(form_body({"uploadPath": "anykontext", "note": "key s3cret-key"}, picture, "ab.png"))
+
+    kept = Filter(["s3cret-key"]).request_body(body)
+
+    assert kept is not None
+    text = kept.decode()
+    assert 'name="uploadPath"\r\n\r\nanykontext' in text
+    assert f'filename="ab.png"\r\nContent-Type: image/png\r\n\r\n{IMAGE}\r\n' in text
+    assert "s3cret-key" not in text
+    assert FILTERED.encode() == Filter().request_body(b"\xff\xfe no text")
+
+
+def test_a_token_and_an_account_id_of_a_reply_are_cut_out() -> None:
+    body = b'{"token": "abc.def","url":"https://t.example/kieai/136592/images/1.png"}'
+
+    assert b'{"token": "FILTERED","url":"https://t.example/kieai/ACCOUNT/images/1.png"}' == Filter().response_body(body)

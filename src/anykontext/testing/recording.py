@@ -13,7 +13,8 @@ The rules, which hold for every cassette of the project:
    `from-published-payloads`, then the date, what was filtered, and notes such as the sources.
 2. Headers are kept by allow-list (`REQUEST_HEADERS`, `RESPONSE_HEADERS`): a key has no place to hide in.
 3. The `secrets` given are cut out of URLs and bodies, plain, in base64 and escaped for URLs.
-4. The values of query parameters that sign or authorize (`SIGNING`) are cut out, in URLs and wherever bodies hold URLs.
+4. The values of query parameters that sign or authorize (`SIGNING`) are cut out, in URLs and wherever bodies hold
+   URLs; account ids in links, too.
 5. Long base64 becomes `IMAGE` in requests, and in replies the base64 of a tiny picture, which can be decoded.
 6. The body of a picture becomes a tiny picture of the same format.
 7. Hosts are renamed as told (`hosts`), so that a recording on loopback does not depend on ports.
@@ -37,11 +38,14 @@ Origin = Literal["recorded-live", "recorded-from-emulator", "from-published-payl
 ORIGINS = ("recorded-live", "recorded-from-emulator", "from-published-payloads")
 FILTERED = "FILTERED"
 IMAGE = "FILTERED-IMAGE"
+ACCOUNT = "ACCOUNT"
 REQUEST_HEADERS = frozenset({"accept", "content-type"})
 RESPONSE_HEADERS = frozenset(
     {
         *("content-encoding", "content-type", "date", "location", "retry-after"),
         *("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"),
+        *("x-fal-billable-units", "x-fal-error-type", "x-fal-needs-retry", "x-fal-request-id"),
+        *("x-fal-request-timeout-type", "x-fal-retryable"),
     }
 )
 SIGNING = (
@@ -51,7 +55,9 @@ SIGNING = (
 MATCH_ON = ("method", "uri", "body")
 
 _SIGNED = re.compile(rf"((?:[?&]|\\u0026|&amp;)(?:{'|'.join(SIGNING)})=)[^&\s\"'<>\\]+", re.IGNORECASE)
+_TOKEN = re.compile(r'("(?:token|access_token)"\s*:\s*")[^"]*')  # what a provider hands out instead of the key
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+_-]|\\?/|\\[rn]){200,}={0,2}")
+_ACCOUNT = re.compile(r"\b(kieai(?:/|\\/))[0-9]+")  # an account id in the links of kie.ai's file host
 _MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"RIFF": "WEBP", b"GIF8": "GIF"}
 
 
@@ -75,16 +81,20 @@ class Filter:
             encoded = base64.b64encode(secret.encode()).decode()
             for form in (secret, encoded, encoded.rstrip("="), quote(secret, safe="")):
                 text = text.replace(form, FILTERED)
-        return _BASE64.sub(image, _SIGNED.sub(rf"\1{FILTERED}", text))
+        text = _TOKEN.sub(rf"\1{FILTERED}", _SIGNED.sub(rf"\1{FILTERED}", text))
+        text = _ACCOUNT.sub(rf"\1{ACCOUNT}", text)
+        return _BASE64.sub(image, text)
 
     def url(self, url: str) -> str:
         """A URL; its path is never taken for base64."""
         return self.text(url, image=r"\g<0>")
 
     def request_body(self, body: bytes | None) -> bytes | None:
-        """The body of a request; one that is no text is dropped."""
+        """The body of a request; of a form its files, and of anything else what is no text, are dropped."""
         if not body:
             return body
+        if body.startswith(b"--") and b"\r\n" in body:
+            body = _without_files(body)
         try:
             return self.text(body.decode(), image=IMAGE).encode()
         except UnicodeDecodeError:
@@ -107,6 +117,20 @@ class Filter:
             name: [self.url(one) for one in value] if isinstance(value, list) else self.url(str(value))
             for name, value in sorted(kept.items())
         }
+
+
+def _without_files(form: bytes) -> bytes:
+    """A multipart form with its binary parts replaced; it begins with its boundary."""
+    boundary = form.partition(b"\r\n")[0]
+    parts = []
+    for part in form.split(boundary):
+        head, gap, content = part.partition(b"\r\n\r\n")
+        try:
+            content.decode()
+        except UnicodeDecodeError:
+            content = IMAGE.encode() + b"\r\n"
+        parts.append(head + gap + content)
+    return boundary.join(parts)
 
 
 def tiny_picture(form: str) -> bytes:

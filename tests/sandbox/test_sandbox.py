@@ -202,3 +202,14 @@ def test_without_the_extra_the_error_names_the_remedy(monkeypatch: pytest.Monkey
 
 def test_the_class_of_every_emulator_is_found_through_the_entry_points() -> None:
     assert all(isinstance(emulator, Emulator) for emulator in Sandbox().emulators.values())
+
+
+def test_a_client_of_the_sandboxs_own_configuration_reaches_every_emulator() -> None:
+    with Sandbox(providers=["bfl", "together"]) as sandbox:
+        config = sandbox.config(policy="strict")
+
+        assert {"bfl", "together"} == set(config.providers)
+        assert sandbox.origins["bfl"]["api"] == config.providers["bfl"].base_url
+    assert "strict" == config.policy
+    with pytest.raises(RuntimeError, match="when the sandbox has started"):
+        Sandbox().config()

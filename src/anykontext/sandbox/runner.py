@@ -3,8 +3,9 @@
 import json
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from anykontext.config import Config
 from anykontext.sandbox.discovery import find_emulators
 from anykontext.sandbox.emulator import Emulator
 from anykontext.sandbox.faults import nearest
@@ -73,10 +74,12 @@ class Sandbox:
     ) -> None:
         self.stop()
 
+    def config(self, **sections: Any) -> Config:
+        """A configuration whose providers are these emulators; `sections` are further ones, as in `Config`."""
+        return Config(providers={name: emulator.config() for name, emulator in self._started().items()}, **sections)
+
     def config_toml(self) -> str:
         """The text of an `anykontext.toml` that points at these emulators."""
-        if not self.origins:
-            raise RuntimeError("the origins are known when the sandbox has started")
         # JSON's strings, numbers and booleans are TOML's too.
         sections = (
             "\n".join(
@@ -85,9 +88,14 @@ class Sandbox:
                     *(f"{key} = {json.dumps(value)}" for key, value in emulator.config().items()),
                 ]
             )
-            for name, emulator in self.emulators.items()
+            for name, emulator in self._started().items()
         )
         return "# The sandbox: emulators on this machine. Nothing is paid.\n\n" + "\n\n".join([*sections, ""])
+
+    def _started(self) -> Mapping[str, Emulator]:
+        if not self.origins:
+            raise RuntimeError("the origins are known when the sandbox has started")
+        return self.emulators
 
     def _inject(self, fault: str) -> None:
         provider, colon, name = fault.rpartition(":")

@@ -76,12 +76,3 @@ def test_an_impure_import_is_found(tmp_path: Path, purity: ModuleType, file: str
 )
 def test_a_pure_import_is_let_through(tmp_path: Path, purity: ModuleType, file: str, text: str) -> None:
     assert [] == list(purity.violations(tree(tmp_path, file, text)))
-
-
-def test_every_quirk_of_the_facts_is_told_in_the_readme() -> None:
-    from anykontext.plugins import default_registry
-
-    for name, adapter in default_registry().adapters.items():
-        readme = (ROOT / f"providers/anykontext_{name}/README.md").read_text(encoding="utf-8")
-
-        assert set(adapter.facts.quirks) == {word for word in adapter.facts.quirks if f"| {word} |" in readme}

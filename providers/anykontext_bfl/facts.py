@@ -13,6 +13,7 @@ from anykontext.adapting import (
     Spec,
     Toggle,
 )
+from anykontext_bfl.told import ERRORS, LIFETIMES, LIMITS, MODERATION, REGIONS, STATUSES, WEBHOOK
 
 FORMATS = Choices(("jpeg", "png", "webp"), "bfl-15")
 SAFETY = Numbers(0, 6, "bfl-17")
@@ -27,6 +28,7 @@ GENERATE = ModeFacts({**COMMON, "safety_tolerance": SAFETY, "aspect_ratio": RATI
 EDIT = ModeFacts({**COMMON, "safety_tolerance": SAFETY_WITH_IMAGE, "aspect_ratio": RATIOS}, max_images=4)
 
 # The provider's own fields, as its OpenAPI lists them -> the canonical option that each stands for, if any.
+# No other may be set: it would be ignored (bfl-3).
 FIELDS = {
     "aspect_ratio": "aspect_ratio",
     "output_format": "output_format",
@@ -105,6 +107,13 @@ FACTS = Facts(
     busy_as_out_of_credit=True,
     webhook_hides_polling=True,
     retention_s=None,
+    regions=REGIONS,
+    statuses=STATUSES,
+    errors=ERRORS,
+    moderation=MODERATION,
+    lifetimes=LIFETIMES,
+    limits=LIMITS,
+    webhook=WEBHOOK,
     reserved_options={
         "prompt": "prompt",
         "webhook_url": "webhook_url",
@@ -117,6 +126,7 @@ FACTS = Facts(
         "max_active": "bfl-11",
         "not_found_polls": "bfl-6",
         "poll_interval_s": "bfl-4",
+        "regions": "bfl-1",
         "trusted": "bfl-1",
         "webhook_hides_polling": "bfl-2",
     },

@@ -67,7 +67,7 @@ class Together:
         if 200 <= reply.status < 300 and isinstance(data, list):
             outputs = tuple(output for one in data if (output := _output(one)) is not None)
             if outputs:
-                return Succeeded(outputs, raw=body)
+                return Succeeded(outputs, raw=body)  # without a cost or a seed: together-16, together-10
         error = body.get("error")
         return _refused(reply.status, error) if isinstance(error, Mapping) else Refused(Kind.PROTOCOL_ERROR, "")
 

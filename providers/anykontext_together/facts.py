@@ -12,6 +12,7 @@ from anykontext.adapting import (
     Sizes,
     Spec,
 )
+from anykontext_together.told import ERRORS, LIMITS, MODERATION
 
 # Multiples of 8 are documented, an upper and a lower end are not: these are ours, wide enough for 9:21 at 1 MP.
 KONTEXT_SIZES = Sizes(256, 1792, 8, "together-8")
@@ -92,9 +93,12 @@ FACTS = Facts(
         max_pixels=20_000_000,
         evidence="together-9",
     ),
-    rejections=(Rejection(503, "error", "together-6"),),
+    rejections=(Rejection(503, "error", "together-6"),),  # and no other 5xx: together-14
     poll_interval_s=1.0,  # nothing is ever polled
     images_per_task=4,
+    errors=ERRORS,
+    moderation=MODERATION,
+    limits=LIMITS,
     reserved_options={"image_url": "images", "model": "model", "n": "num_images", "prompt": "prompt"},
     evidence={
         "auth": "together-4",

@@ -287,7 +287,7 @@ def test_progress_grows_to_1_stays_there_and_vanishes(bfl: Bfl) -> None:
     assert [step for step in seen if step] == sorted(step for step in seen if step)
 
 
-def test_polls_carry_rate_headers_and_a_retry_after_that_means_nothing(bfl: Bfl) -> None:
+def test_bfl_4_polls_carry_rate_headers_and_a_retry_after_that_means_nothing(bfl: Bfl) -> None:
     """Quirk of bfl sheet §13.4."""
     url = bfl.submit()
     headers = [bfl.client.get(url).headers for _ in range(2)]

@@ -532,13 +532,13 @@ def test_every_quirk_has_a_test() -> None:
 
 
 def test_the_adapter_imports_the_contract_and_pure_parts_of_the_standard_library_only() -> None:
-    for name in ("adapter", "facts", "__init__"):
+    for name in ("adapter", "facts", "told", "__init__"):
         tree = ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
         found = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
 
         assert found <= {
             *("anykontext.adapting", "collections.abc", "typing"),
-            *("anykontext_together.adapter", "anykontext_together.facts"),
+            *("anykontext_together.adapter", "anykontext_together.facts", "anykontext_together.told"),
         }
 
 

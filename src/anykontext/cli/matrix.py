@@ -4,10 +4,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from anykontext.adapting.facts import Choices, Facts, ModeFacts, ModelFacts, Numbers, Ratios, Sizes, Spec, Toggle
+from anykontext.adapting import (
+    Adapter,
+    Cancels,
+    Checks,
+    Choices,
+    Facts,
+    Known,
+    ModeFacts,
+    ModelFacts,
+    Numbers,
+    Ratios,
+    Sizes,
+    Spec,
+    Task,
+    Toggle,
+)
 from anykontext.model.money import Price
 
 HEADS = ("MODEL", "MODE", "PRICE", "IMAGES", "OPTIONS")
+NO_TASK_IDS = "No task ids: a lost reply cannot be collected"
 _FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WebP"}
 
 
@@ -58,6 +74,13 @@ def heading(facts: Facts, configured: Sequence[str]) -> str:
     return f"{facts.name}: {facts.title} ({used})"
 
 
+def title(adapter: Adapter, configured: Sequence[str]) -> str:
+    """What stands above a provider's table."""
+    facts = adapter.facts
+    last = [uploads(facts), *([] if has_task_ids(adapter) else [NO_TASK_IDS]), f"Last verified live: {verified(facts)}"]
+    return f"{heading(facts, configured)}\n{inputs(facts)}\n{'. '.join(last)}"
+
+
 def inputs(facts: Facts) -> str:
     """What a provider takes as input images, in one line."""
     limits = facts.inputs
@@ -67,6 +90,43 @@ def inputs(facts: Facts) -> str:
         f"Input images: {forms}; {formats}; up to {limits.max_bytes / 1e6:.1f} MB "
         f"and {limits.max_pixels / 1e6:.1f} megapixels"
     )
+
+
+def uploads(facts: Facts) -> str:
+    """Where input images are put so that the provider can fetch them, in one line."""
+    place = facts.uploads
+    if place is None:
+        return "Uploads: none"
+    which = f"files above {place.over / 1e6:.1f} MB" if place.over else "all files"
+    lifetime = "not known how long" if place.lifetime_s is None else f"kept {duration(place.lifetime_s)}"
+    return f"Uploads: {which}; {'anyone with the URL can see them' if place.public else 'private'}; {lifetime}"
+
+
+def verified(facts: Facts) -> str:
+    """When the adapter was last checked against the real service."""
+    return facts.verified_live.isoformat() if facts.verified_live else "never"
+
+
+def has_task_ids(adapter: Adapter) -> bool:
+    """Whether a task can be asked for later; without that, a reply that is lost cannot be collected.
+
+    An adapter of a provider without task ids has a poll that goes nowhere.
+    """
+    try:
+        call = adapter.poll(Task("task", "https://provider.invalid/task"))
+    # A stranger's adapter may want more of a task than this one has: then there is something to ask.
+    except Exception:  # noqa: BLE001
+        return True
+    return call.origin is not None or bool(call.path)
+
+
+def duration(seconds: float) -> str:
+    """A time in the largest whole unit."""
+    for unit, long in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if seconds >= long and seconds % long == 0:
+            count = int(seconds // long)
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    return f"{seconds:g} seconds"
 
 
 def price_of(prices: Mapping[str, Price], model: str, mode: str) -> Price | None:
@@ -80,7 +140,7 @@ def words(spec: Spec) -> str:
         case Numbers(low=low, high=high):
             return f"{low:g}-{high:g}" if abs(high) < 10**6 else f"{low:g}-{int(high)}"
         case Choices(values=values):
-            return "|".join(values)
+            return "|".join(values) or "any text"
         case Ratios(narrowest=narrow, widest=wide):
             return f"{narrow[0]}:{narrow[1]}-{wide[0]}:{wide[1]}"
         case Sizes(low=lowest, high=highest, step=step):
@@ -89,8 +149,9 @@ def words(spec: Spec) -> str:
             return ""
 
 
-def as_json(facts: Facts, prices: Mapping[str, Price], configured: Sequence[str]) -> dict[str, Any]:
+def as_json(adapter: Adapter, prices: Mapping[str, Price], configured: Sequence[str]) -> dict[str, Any]:
     """A provider as data."""
+    facts = adapter.facts
     limits = facts.inputs
     return {
         "provider": facts.name,
@@ -104,6 +165,42 @@ def as_json(facts: Facts, prices: Mapping[str, Price], configured: Sequence[str]
             "max_pixels": limits.max_pixels,
         },
         "models": [_model(name, hosted, prices) for name, hosted in facts.models.items()],
+        "uploads": _uploads(facts),
+        "task_ids": has_task_ids(adapter),
+        "cancel": isinstance(adapter, Cancels),
+        "check": isinstance(adapter, Checks),
+        "images_per_task": facts.images_per_task,
+        "max_active": facts.max_active,
+        "poll_interval_s": facts.poll_interval_s,
+        "retention_s": facts.retention_s,
+        "regions": dict(facts.regions),
+        "statuses": _known(facts.statuses),
+        "errors": _known(facts.errors),
+        "moderation": [_said(one) for one in facts.moderation],
+        "lifetimes": _known(facts.lifetimes),
+        "limits": _known(facts.limits),
+        "webhook": None if facts.webhook is None else _said(facts.webhook),
+        "verified_live": facts.verified_live.isoformat() if facts.verified_live else None,
+    }
+
+
+def _said(known: Known) -> dict[str, str]:
+    return {"words": known.words, "evidence": known.evidence}
+
+
+def _known(table: Mapping[str, Known]) -> dict[str, dict[str, str]]:
+    return {name: _said(known) for name, known in table.items()}
+
+
+def _uploads(facts: Facts) -> dict[str, Any] | None:
+    place = facts.uploads
+    if place is None:
+        return None
+    return {
+        "over_bytes": place.over,
+        "public": place.public,
+        "lifetime_s": place.lifetime_s,
+        "evidence": place.evidence,
     }
 
 
@@ -112,6 +209,7 @@ def _model(name: str, hosted: ModelFacts, prices: Mapping[str, Price]) -> dict[s
         "model": name,
         "wire_name": hosted.wire_name,
         "evidence": hosted.evidence,
+        "max_active": hosted.max_active,
         "modes": {mode: _mode(able, price_of(prices, name, mode)) for mode, able in hosted.modes.items()},
     }
 

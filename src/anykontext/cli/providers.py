@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 @json_option
 @said_options
 def providers(**given: Any) -> None:
-    """Show what every provider can do: models, modes, options with their ranges, prices, input images.
+    """Show what every provider can do: models, modes, options with their ranges, prices, input images, and when
+    it was last checked against the real service.
 
     It needs no key and no configuration, and tells which providers are configured.
     """
@@ -34,17 +35,19 @@ def providers(**given: Any) -> None:
         registry = default_registry()
         configured = _configured(given["config"], say, registry)
         broken = _broken(registry)
-        facts = {name: adapter.facts for name, adapter in registry.adapters.items()}
-        prices = {name: _prices(registry, name, broken) for name in facts}
+        prices = {name: _prices(registry, name, broken) for name in registry.adapters}
         for trouble in broken:
             say.warning(f"{trouble['message']}. {trouble['remedy']}")
         if say.as_json:
-            found = [matrix.as_json(one, prices[name], configured.get(name, [])) for name, one in facts.items()]
+            found = [
+                matrix.as_json(adapter, prices[name], configured.get(name, []))
+                for name, adapter in registry.adapters.items()
+            ]
             say.result(json.dumps({"providers": found, "broken": broken}))
             return
-        for name, one in facts.items():
-            cells = [row.cells for row in matrix.rows(one, prices[name])]
-            show(say, matrix.HEADS, cells, f"{matrix.heading(one, configured.get(name, []))}\n{matrix.inputs(one)}")
+        for name, adapter in registry.adapters.items():
+            title = matrix.title(adapter, configured.get(name, []))
+            show(say, matrix.HEADS, [row.cells for row in matrix.rows(adapter.facts, prices[name])], title)
             say.result("")
 
 

@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import anykontext as ak
 from anykontext.sandbox import Sandbox
@@ -67,3 +68,18 @@ def test_every_exit_code_of_the_readme_is_one_of_the_command(user: Path) -> None
     told = {int(code) for code in re.findall(r"\| (\d+) \|", table)}
 
     assert told == {0, 1, 130, *EXIT_CODES.values()}
+
+
+def test_the_same_edit_at_four_providers_gives_results_that_look_alike(
+    user: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exec(blocks("python")[2], {})
+
+    printed = capsys.readouterr().out
+    sizes = {}
+    for path in user.glob("coffee-*.jpg"):
+        with Image.open(path) as picture:
+            sizes[path.stem] = picture.size
+    assert {f"coffee-{name}" for name in ("bfl", "fal", "kie", "together")} == set(sizes)
+    assert 1 == len(set(sizes.values()))
+    assert "safety_tolerance: 0 became 1, which is or may be more permissive" in printed

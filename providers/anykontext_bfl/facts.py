@@ -100,6 +100,7 @@ FACTS = Facts(
         evidence="bfl-19",
     ),
     rejections=(Rejection(500, "detail", "bfl-16"), Rejection(503, "detail", "bfl-16")),
+    webhooks=True,
     poll_interval_s=0.5,
     not_found_polls=5,
     unreadable_polls=4,

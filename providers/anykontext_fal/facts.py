@@ -92,6 +92,7 @@ FACTS = Facts(
         Rejection(503, "ingress", "fal-18"),
         Rejection(503, "runner_scheduling_failure", "fal-18"),
     ),
+    webhooks=True,
     poll_interval_s=0.5,
     not_found_polls=5,
     unreadable_polls=5,

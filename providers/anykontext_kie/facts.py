@@ -127,6 +127,7 @@ FACTS = Facts(
         Rejection(505, ENVELOPE, "kie-17"),
         Rejection(500, TOLERANCE, "kie-6"),
     ),
+    webhooks=True,
     poll_interval_s=2.0,
     not_found_polls=15,
     max_active=100,

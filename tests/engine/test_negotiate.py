@@ -571,3 +571,13 @@ def test_a_link_that_the_provider_fetches_itself_is_passed_on(lab: SimpleNamespa
     step = negotiate(ImageRequest("a cat", "https://x.example/a.png"), [link], lab.candidate(), Policy())
 
     assert "https://x.example/a.png" == body(step.orders[0])["input_image"]
+
+
+def test_a_provider_without_webhooks_is_out_for_a_request_that_names_one(lab: SimpleNamespace) -> None:
+    with pytest.raises(Misfit, match="it has no webhooks") as raised:
+        lab.step(
+            lab.candidate(adapter=lab.Toy({}, webhooks=False, webhook_hides_polling=False)),
+            webhook_url="https://me.example/hook",
+        )
+
+    assert "webhook_url" == raised.value.option

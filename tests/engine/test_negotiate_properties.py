@@ -710,6 +710,8 @@ def remedied(what: Asked, misfit: Misfit) -> Asked | None:
             return replace(what, fields=fields | {"size": tuple(allowed)})
         case "size", None if hint:
             return replace(what, fields=fields | {"aspect_ratio": hint[1]})
+        case "webhook_url", None:
+            return replace(what, fields=fields)
         case "images", int():
             return replace(what, images=what.images[:allowed])
         case "images", "edit" | "generate":

@@ -112,7 +112,7 @@ def test_f22_lost_polls_are_repeated_until_the_deadline(lab: SimpleNamespace) ->
     end = follow(lab, world)
 
     assert (Kind.DEADLINE_EXCEEDED, True) == (end.kind, end.maybe_charged)
-    assert "no poll was answered" in end.message
+    assert "no poll told its status; the last poll went wrong: lost after sending" in end.message
     assert world.seconds == pytest.approx(60, abs=0.2)
 
 

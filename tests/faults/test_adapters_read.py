@@ -305,7 +305,7 @@ def test_a_mutated_reply_is_never_taken_for_more_than_it_says(name: str, data: s
         if purpose is Purpose.SUBMIT and isinstance(found, Running | Fetch):
             assert found.task.id
             assert found.task.id in texts
-            assert 200 <= what.status < 300
+            assert 200 <= what.status < 300 or (isinstance(found, Running) and not found.known)
         if isinstance(found, Succeeded):
             assert purpose in {Purpose.SUBMIT, Purpose.POLL, Purpose.FETCH}
             assert (purpose is Purpose.SUBMIT) <= (not SPEECHES[name].stages.get("poll"))

@@ -510,3 +510,21 @@ def test_together_6_an_overload_that_ends_soon_is_waited_for(twin: Twin, emulato
 
     assert len(twin.generate(size=SMALL).images) == 1
     assert (emulator.counters["submits"], emulator.counters["accepted"]) == (2, 1)
+
+
+@pytest.mark.parametrize("kind", ["Client", "AsyncClient"])
+def test_an_image_inside_a_reply_needs_no_delivery_host_whoever_brought_the_http_client(
+    emulator: Emulator, kind: str
+) -> None:
+    async def asynchronous() -> ak.ImageResult:
+        async with httpx.AsyncClient(trust_env=False) as own, ak.AsyncClient(config, http_client=own) as client:
+            return await client.generate("a cat")
+
+    config = ak.Config(providers={"together": emulator.config()})
+    if kind == "AsyncClient":
+        result = asyncio.run(asynchronous())
+    else:
+        with httpx.Client(trust_env=False) as own, ak.Client(config, http_client=own) as client:
+            result = client.generate("a cat")
+
+    assert "image/jpeg" == result.image.media_type

@@ -180,6 +180,7 @@ class Facts:
         max_active: Tasks of one account that may run at once; None when no limit is known.
         images_per_task: How many images one task makes at most.
         busy_as_out_of_credit: Whether "no credit" may also mean "busy": then the balance is asked first.
+        webhooks: Whether a submit may name a webhook.
         webhook_hides_polling: Whether a submit with `webhook_url` gives nothing to poll.
         reserved_options: The provider's fields that `provider_options` must not set -> the canonical option.
         retention_s: How long a result can be fetched, in seconds, where known.
@@ -215,6 +216,7 @@ class Facts:
     max_active: int | None = None
     images_per_task: int = 1
     busy_as_out_of_credit: bool = False
+    webhooks: bool = False
     webhook_hides_polling: bool = False
     retention_s: float | None = None
     regions: Mapping[str, str] = field(default_factory=Frozen)

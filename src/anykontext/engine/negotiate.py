@@ -59,6 +59,8 @@ def negotiate(
     fitted = [*prepared, *_check_images(images, mode, candidate)]
     if policy.strict and fitted:
         raise Misfit("images", fitted[0].asked, fitted[0].sent, f"the image would be changed: {fitted[0].reason}")
+    if request.webhook_url and not facts.webhooks:
+        raise Misfit("webhook_url", request.webhook_url, None, "it has no webhooks")
     if request.webhook_url and facts.webhook_hides_polling and waits:
         why = "with webhook_url it gives nothing to poll: use submit(), and wait for the webhook"
         raise Misfit("webhook_url", request.webhook_url, None, why)

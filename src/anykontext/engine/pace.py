@@ -22,8 +22,8 @@ def retry_after(heard: Heard) -> float | None:
     text = heard.retry_after if isinstance(heard, Reply) else None
     if text is None:
         return None
-    if _SECONDS.fullmatch(text.strip()):
-        return min(float(text), LONGEST_S)
+    if _SECONDS.fullmatch(plain := text.strip()):
+        return min(float(plain), LONGEST_S)
     try:
         return _until(text, heard.headers.get("date"))  # type: ignore[union-attr]  # a Reply, since it has a text
     except (ValueError, OverflowError):

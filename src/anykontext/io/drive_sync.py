@@ -157,6 +157,14 @@ class SyncDriver:
                 self._guarded[allowed] = guarded_client(allowed, resolve=self._resolve, verify=self._tls)
             return self._guarded[allowed]
 
+    def of_download(self, what: Download) -> httpx.Client:
+        """The client for a download; an image that came as base64 needs none, whoever brought the client.
+
+        Raises:
+            Forbidden: As `keyless` does.
+        """
+        return self._http if what.url is None else self.keyless(what.url, what.provider)
+
     def fetch_input(self, image: InputImage, provider: Provider, within_s: float) -> InputImage:
         """Fetch an input image given as a URL; the provider's own hosts may be private, as for its downloads.
 
@@ -298,7 +306,7 @@ class _Run:
 
     def _fetch(self, effect: Download) -> Fetched:
         try:
-            client = self.driver.keyless(effect.url or "", effect.provider)
+            client = self.driver.of_download(effect)
             with self.driver.using():
                 return fetch(client, effect, self.driver.spool)
         except (Forbidden, RuntimeError) as error:  # the latter: the client was closed

@@ -1,0 +1,244 @@
+"""A contract that cannot fail is worth nothing: adapters with one defect each fail in the tests that are for it."""
+
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from anykontext.adapting import Kind, Purpose, Refused, Running
+from anykontext.testing import AdapterContract, Documented
+from anykontext.testing.contract.faults import ENDS
+from anykontext_bfl import Bfl
+from anykontext_bfl.emulator import Emulator
+
+from . import test_bfl, test_fal, test_kie, test_together
+
+FILE = Path(__file__).with_name("broken_adapters.py")
+# What takes long and sees none of these defects, and what knows more models than the one that they have.
+QUICKLY = "not huge and not any_change and not Client and not prices and not request-moderated and not TestTrustsTypes"
+
+# Adapter -> the tests that must fail, and no other.
+EXPECTED: dict[str, set[str]] = {
+    "Sound": set(),
+    "LosesAField": {
+        "test_an_option_of_the_facts_reaches_the_provider",
+        "test_an_option_is_not_taken_for_left_out",
+    },
+    "DropsSeedZero": {"test_a_falsy_value_is_sent"},
+    "LosesTheLastImage": {"test_every_image_reaches_the_provider"},
+    "MergesExtraFirst": {"test_a_field_of_the_callers_is_merged_last"},
+    "SendsAKey": {"test_no_call_carries_a_key"},
+    "SendsElsewhere": {
+        "test_every_call_goes_to_an_origin_of_the_facts",
+        "test_a_polling_url_is_asked_verbatim",
+        "test_the_key_goes_with_a_poll",
+        "test_a_cassette_is_understood",
+    },
+    "RewritesThePollUrl": {"test_a_polling_url_is_asked_verbatim"},
+    "PollsById": {
+        "test_a_polling_url_is_asked_verbatim",
+        "test_a_task_is_told_by_its_own_id",
+        "test_a_cassette_is_understood",
+    },
+    "BelievesAnyStatus": {"test_an_unknown_status_runs_on"},
+    "SwallowsAStatus": {"test_a_documented_reply_means_what_it_should", "test_a_cassette_is_understood"},
+    "EndsAnUnknownStatus": {"test_an_unknown_status_runs_on"},
+    "RaisesOnHtml": {
+        "test_it_keeps_no_state",
+        "test_a_documented_reply_means_what_it_should",
+        "test_any_bytes_are_survived",
+        "test_an_end_is_only_told_by_the_provider",
+        "test_a_claimed_rejection_is_seen_in_a_reply",
+        "test_a_refused_submit_costs_what_it_should",
+        "test_a_missing_answer_is_never_a_rejection",
+        "test_an_undocumented_5xx_may_be_charged",
+        "test_a_page_of_something_in_between_may_be_charged",
+    },
+    "SaysThatItIsFree": {"test_a_documented_reply_means_what_it_should"},
+    "TakesAPageForARejection": {"test_a_documented_reply_means_what_it_should"},
+    "RemembersTheLastSeed": {"test_it_keeps_no_state"},
+    "ClaimsARejection": {"test_a_refused_submit_costs_what_it_should"},
+    "ClaimsWithoutEvidence": {"test_a_rejection_has_evidence_and_is_no_missing_answer"},
+    "ListsATimeout": {
+        "test_a_rejection_has_evidence_and_is_no_missing_answer",
+        "test_a_claimed_rejection_is_seen_in_a_reply",
+    },
+    "HasAKeylessHeader": {"test_its_key_has_a_header_and_a_variable"},
+    "CountsExtraFields": {"test_unknown_fields_change_nothing"},
+    "Impure": {"test_its_modules_import_nothing_impure"},
+    "Undocumented": {
+        "test_there_are_documented_replies_of_every_kind",
+        "test_a_documented_status_has_a_reply",
+        "test_a_documented_error_has_a_reply",
+        "test_an_output_has_a_link_or_a_text",
+        "test_a_claimed_rejection_is_seen_in_a_reply",
+    },
+    "RefusedForNothing": {"test_every_fault_has_an_end"},
+    "LiesAboutAFault": set(),  # nothing but sockets sees it: see below
+}
+
+
+def failures(folder: Path, chosen: str, suite: str = "") -> Mapping[str, set[str]]:
+    """The names of the tests that fail, by the class of the broken adapter; classes without failures are there too."""
+    report = folder / "report.xml"
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        f"{FILE}{suite}",
+        "-q",
+        "--tb=no",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        chosen,
+    ]
+    run = subprocess.run(
+        [*command, f"--junitxml={report}"],
+        cwd=FILE.parents[2],
+        env={**os.environ, "PYTEST_ADDOPTS": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode in {0, 1}, run.stdout[-2000:] + run.stderr[-2000:]
+    found: dict[str, set[str]] = defaultdict(set)
+    for case in ET.parse(report).iter("testcase"):
+        name = (case.get("classname") or "").rpartition(".Test")[2]
+        bad = case.find("failure") is not None or case.find("error") is not None
+        found[name] |= {(case.get("name") or "").partition("[")[0]} if bad else set()
+    return found
+
+
+@pytest.fixture(scope="module")
+def pure(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, set[str]]:
+    return failures(tmp_path_factory.mktemp("pure"), QUICKLY)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_defect_fails_in_the_tests_that_are_there_for_it(name: str, pure: Mapping[str, set[str]]) -> None:
+    assert EXPECTED[name] == pure[name]
+
+
+def test_every_broken_adapter_has_its_expectation(pure: Mapping[str, set[str]]) -> None:
+    assert set(EXPECTED) == set(pure)
+
+
+def test_a_type_that_is_trusted_raises_somewhere(tmp_path: Path) -> None:
+    found = failures(tmp_path, "wrong_types or any_change", "::TestTrustsTypes")
+
+    assert {"test_wrong_types_are_survived", "test_any_change_of_a_reply_is_survived"} >= found["TrustsTypes"]
+    assert "test_wrong_types_are_survived" in found["TrustsTypes"]
+
+
+@pytest.mark.sandbox
+def test_a_fault_that_ends_elsewhere_than_it_says_is_found(tmp_path: Path) -> None:
+    assert {"LiesAboutAFault": {"test_a_fault_ends_as_it_should"}} == failures(
+        tmp_path, "fault_ends and (failed or poll-errors)", "::TestLiesAboutAFault"
+    )
+    assert {"LiesAboutAFault": set()} == failures(tmp_path, "fault_ends and poll-errors", "::TestLiesAboutAFault")
+
+
+@pytest.mark.parametrize("suite", [test_bfl.TestBfl, test_fal.TestFal, test_kie.TestKie, test_together.TestTogether])
+def test_what_is_claimed_is_told(suite: type[AdapterContract]) -> None:
+    told = suite.capabilities()
+
+    assert suite.adapter.facts.title in told
+    assert all(f"fault {name}: {end.because}" in told for name, end in suite.ends.items() if name in ENDS)
+    assert all(f"without fault {name}: {why}" in told for name, why in suite.without_faults.items())
+    assert "an emulator: yes" in told
+
+
+A_STRANGERS_TESTS = """
+import re
+from anykontext.adapting import Kind, Purpose, Refused, Running, Failed, Succeeded
+from anykontext.testing import AdapterContract, Documented
+from strange import Echo
+
+class TestEcho(AdapterContract):
+    adapter = Echo()
+    documented = (
+        Documented(Purpose.SUBMIT, 200, {"id": "one"}, Running, evidence="echo-1"),
+        Documented(Purpose.SUBMIT, 402, {"error": "empty"}, (Refused, Kind.OUT_OF_CREDIT, False), evidence="echo-1"),
+        Documented(Purpose.POLL, 200, {"status": "running"}, Running, evidence="echo-1"),
+        Documented(Purpose.POLL, 200, {"status": "done", "url": "https://e/i.png"}, Succeeded, evidence="echo-1"),
+        Documented(Purpose.POLL, 200, {"status": "failed"}, (Failed, Kind.GENERATION_FAILED, False), "echo-1"),
+    )
+"""
+A_STRANGERS_ADAPTER = """
+from anykontext.adapting import (
+    Facts, Failed, InputLimits, Kind, ModeFacts, ModelFacts, Numbers, Output, Purpose, Refused, Running, Succeeded,
+    Task, get, post,
+)
+
+class Echo:
+    facts = Facts(
+        name="echo", title="Echo", origins={"api": "https://echo.example"}, trusted=("echo.example",), delivery=(),
+        auth=("Authorization", "Bearer {key}"), keys=(("ECHO_KEY",),),
+        models={
+            "flux-kontext-pro": ModelFacts("pro", {"generate": ModeFacts({"seed": Numbers(0, 9, "echo-1")})}, "echo-1"),
+        },
+        inputs=InputLimits(("bytes",), ("image/png",), 1000, 1000, "echo-1"),
+        poll_interval_s=1.0, evidence={}, quirks={"echo-1": "It echoes."},
+    )
+
+    def submit(self, order):
+        fields = {"prompt": order.prompt, **({} if order.seed is None else {"seed": order.seed}), **order.extra}
+        return post(Purpose.SUBMIT, "/make", fields)
+
+    def poll(self, task):
+        return get(Purpose.POLL, "/tasks", query={"id": task.id})
+
+    def read(self, reply, task):
+        body = reply.mapping()
+        name, status, url, error = (body.get(one) for one in ("id", "status", "url", "error"))
+        if reply.call.purpose is Purpose.SUBMIT and reply.status == 200 and isinstance(name, str) and name:
+            return Running(Task(name), "accepted")
+        if reply.call.purpose is Purpose.POLL and isinstance(status, str):
+            if status == "done" and isinstance(url, str) and url:
+                return Succeeded((Output(url),), task)
+            if status == "failed":
+                return Failed(Kind.GENERATION_FAILED, "failed", maybe_charged=False)
+            return Running(task, status, known=status == "running")
+        if reply.status == 402 and isinstance(error, str):
+            return Refused(Kind.OUT_OF_CREDIT, error, shape="error")
+        return Refused(Kind.PROTOCOL_ERROR, "")
+"""
+
+
+def test_a_strangers_plugin_needs_one_class_and_plain_pytest(tmp_path: Path) -> None:
+    (tmp_path / "strange.py").write_text(A_STRANGERS_ADAPTER, encoding="utf-8")
+    (tmp_path / "test_strange.py").write_text(A_STRANGERS_TESTS, encoding="utf-8")
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "test_strange.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTEST_ADDOPTS": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    reasons = [line for line in run.stdout.splitlines() if line.startswith("SKIPPED")]
+
+    assert run.returncode == 0, run.stdout[-3000:]
+    assert reasons
+    assert [line for line in reasons if "capability: " not in line] == []
+    assert any("sockets: it has no emulator" in line for line in reasons)
+
+
+def test_a_reply_has_an_id_that_reads_well() -> None:
+    one = Documented(Purpose.SUBMIT, 402, {}, (Refused, Kind.OUT_OF_CREDIT), "echo-7 [DOC]")
+
+    assert one.name == "echo-7-submit-402-Refused-out_of_credit"
+    assert Documented(Purpose.POLL, 200, {}, Running, "echo-3").name == "echo-3-poll-200-Running"
+
+
+def test_the_contract_is_not_collected_by_itself() -> None:
+    assert not AdapterContract.__name__.startswith("Test")
+    assert AdapterContract.emulator is None
+    assert test_bfl.TestBfl.emulator is Emulator
+    assert isinstance(test_bfl.TestBfl.adapter, Bfl)

@@ -30,7 +30,7 @@ from anykontext.adapting.states import (
     Uploaded,
 )
 from anykontext.adapting.wire import Base64, Body, Call, Purpose, Reply, form_body, get, json_body, post
-from anykontext.model.errors import Kind
+from anykontext.model.errors import Kind, Stage
 from anykontext.model.image import InputImage
 from anykontext.model.job import Task
 
@@ -64,6 +64,7 @@ __all__ = [
     "Running",
     "Sizes",
     "Spec",
+    "Stage",
     "State",
     "Succeeded",
     "Task",

@@ -1,4 +1,4 @@
-"""What the author of an adapter tests with. It needs the packages of the extra `dev`, and loads them on first use.
+"""What the author of an adapter tests with. It needs the packages of the extra `plugin`, and loads them on first use.
 
     class TestEcho(AdapterContract):
         adapter = Echo()

@@ -121,7 +121,8 @@ def test_an_adapter_is_known_by_its_other_names_too(name: str) -> None:
     [
         ("https://proxy.example/bfl/", "https://proxy.example/bfl"),
         ("https://proxy.example/v1", "https://proxy.example/v1"),
-        (" https://API.example:8443 ", "https://API.example:8443"),
+        (" https://API.example:8443 ", "https://api.example:8443"),
+        ("https://API.bfl.ai:443/V1", "https://api.bfl.ai/V1"),
         ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
         ("http://localhost:8000/", "http://localhost:8000"),
         ("http://[::1]:8000", "http://[::1]:8000"),

@@ -40,6 +40,7 @@ NAMESPACES = frozenset({"workflows", "comfy"})  # their apps have names of three
 START_MIN_S = 2  # fal-15: documented are seconds above 0.1, and the vendor's clients refuse 1 and less
 UNITS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?", re.ASCII)
 FLAGGED = "has_nsfw_concepts"
+LONGEST_URL = 4_096
 WRITTEN: Mapping[str, Callable[[Any], Any]] = {  # values that are not sent as they are
     "safety_tolerance": str,  # fal-11
     "size": lambda size: {"width": size[0], "height": size[1]},
@@ -137,8 +138,8 @@ def _accepted(reply: Reply, body: Mapping[str, Any]) -> State:
     name, status = _text(body, "request_id"), _text(body, "status") or "IN_QUEUE"
     if name is None:
         return Refused(Kind.PROTOCOL_ERROR, "a submit was answered without a request_id")
-    urls = {key: url for key in ("response_url", "cancel_url") if (url := _text(body, key)) is not None}
-    task = Task(name, _text(body, "status_url"), {"app": _app(reply.call.path), **urls})  # fal-20
+    urls = {key: url for key in ("response_url", "cancel_url") if (url := _link(body, key)) is not None}
+    task = Task(name, _link(body, "status_url"), {"app": _app(reply.call.path), **urls})  # fal-20
     if status == "COMPLETED":
         return _fetch(task, body)
     return Running(task, status, known=status in IN_FLIGHT, queue_position=_position(body))
@@ -158,7 +159,7 @@ def _status(body: Mapping[str, Any], task: Task, *, good: bool) -> State | None:
 
 def _fetch(task: Task, body: Mapping[str, Any]) -> Fetch:
     """COMPLETED says that there is something to fetch, and no more (fal-3)."""
-    url = task.data.get("response_url") or _text(body, "response_url")
+    url = task.data.get("response_url") or _link(body, "response_url")
     return Fetch(get(Purpose.FETCH, url or _path(task), origin=None if url else "api"), task)
 
 
@@ -228,6 +229,12 @@ def units(reply: Reply) -> Decimal | None:
 def _text(body: Mapping[str, Any], name: str) -> str | None:
     found = body.get(name)
     return found if isinstance(found, str) and found else None
+
+
+def _link(body: Mapping[str, Any], name: str) -> str | None:
+    """A URL that can be asked; another text is as good as none, since the path can be built (fal-20)."""
+    found = _text(body, name)
+    return found if found and found.startswith(("https://", "http://")) and len(found) <= LONGEST_URL else None
 
 
 def _list(body: Mapping[str, Any], name: str) -> list[Any]:

@@ -88,8 +88,8 @@ FACTS = Facts(
     # anywhere, and an uploaded picture is public and kept for days.
     uploads=UploadFacts(over=4 * 1024 * 1024, origin="", lifetime_s=None, public=True, evidence="fal-21"),
     rejections=(
-        Rejection(502, "ingress", "fal-18"),
-        Rejection(503, "ingress", "fal-18"),
+        Rejection(502, "ingress", "fal-18", at_home=True),
+        Rejection(503, "ingress", "fal-18", at_home=True),
         Rejection(503, "runner_scheduling_failure", "fal-18"),
     ),
     webhooks=True,

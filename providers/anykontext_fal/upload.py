@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import httpx
     from pydantic import SecretStr
 
+LONGEST_URL = 4_096
 SUFFIXES = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 # Anyone who knows the URL can see the picture, so it need not stay for longer than a task waits. Whether fal keeps
 # to it is not established.
@@ -30,7 +31,8 @@ def upload(image: InputImage, key: "SecretStr | str", timeout_s: float) -> str |
     Args:
         image: The image; its `data` is sent.
         key: The API key. It goes to fal's REST host alone, for a token that the media host then gets.
-        timeout_s: Seconds that it may take, with all that the vendor's client repeats.
+        timeout_s: Seconds after which nothing is begun anew, and which each step of an exchange may take. A host that
+            sends a byte now and then may hold it for longer: who calls this does not wait for it.
 
     Returns:
         The URL, or why fal refused. What else goes wrong is raised, without the key in its text.
@@ -85,7 +87,7 @@ def upload(image: InputImage, key: "SecretStr | str", timeout_s: float) -> str |
 
 def _is_plain(url: object) -> bool:
     """Whether it is an https URL; http is for this machine itself."""
-    if not isinstance(url, str) or not url.isprintable() or " " in url:
+    if not isinstance(url, str) or len(url) > LONGEST_URL or not url.isprintable() or " " in url:
         return False
     try:
         parts = urlsplit(url)

@@ -153,8 +153,9 @@ def _record(body: Mapping[str, Any], data: object, task: Task, *, known: bool) -
         return _succeeded(body, data, task)
     if flag in MAYBE_CHARGED:  # kie-4, kie-18; an input that could not be fetched, too: kie-3
         said = text(data.get("errorMessage"))
-        if is_moderation(said):  # kie-5
-            return moderated(said, maybe_charged=MAYBE_CHARGED[flag])
+        for words in (said, text(data.get("errorCode")), _said(body)):
+            if is_moderation(words):  # kie-5
+                return moderated(words, maybe_charged=MAYBE_CHARGED[flag])
         why = said or f"the task failed without a reason ({WORD_OF_FLAG[flag]})"
         return Failed(Kind.GENERATION_FAILED, why, maybe_charged=MAYBE_CHARGED[flag])
     if flag is None and not (isinstance(given, str) and given):
@@ -182,11 +183,11 @@ def _uploaded(body: Mapping[str, Any], data: object) -> State:
 def _turned_down(reply: Reply, body: Mapping[str, Any], code: int | None) -> Refused | Failed | Running:
     """A code other than 200; what has none, or no text with it, did not come from the service itself."""
     said = _said(body)
-    if code is None or code == CODE_OK or not {"msg", "message"} & body.keys():
-        return Refused(Kind.PROTOCOL_ERROR, said)
     purpose, differs = reply.call.purpose, None if code == reply.status else code
     if purpose is Purpose.SUBMIT and (task := _task(body)) is not None:  # a task beside an error: the poll tells
-        return Running(task, f"code {code}", known=False)
+        return Running(task, f"code {reply.status if code in {None, CODE_OK} else code}", known=False)
+    if code is None or code == CODE_OK or not {"msg", "message"} & body.keys():
+        return Refused(Kind.PROTOCOL_ERROR, said)
     ends = {Purpose.SUBMIT: ENDS_AT_SUBMIT, Purpose.POLL: ENDS_AT_POLL}.get(purpose, {})
     if code in ends:  # kie-4, kie-18
         if is_moderation(said):  # kie-5

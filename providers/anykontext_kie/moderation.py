@@ -27,37 +27,28 @@ def _words(pattern: str, evidence: str) -> Words:
 
 MODERATION = (
     _words(r"\bcontent[ _-]polic(?:y|ies)\b", '[DOC] "...flagged by Website as violating content policies."'),
-    _words(
-        rf"\b(?:prompt|input|output|image|content|request)s?\b{_GAP}\bflagged\b",
-        '[DOC] "Your prompt was flagged by Website..."; [CODE] "The input or output was flagged as sensitive."',
-    ),
-    _words(
-        rf"\bflagged\b{_GAP}\b(?:sensitive|violat\w+|unsafe|inappropriate|nsfw)\b",
-        '[CODE] "...was flagged as sensitive. Please try again with different inputs."',
-    ),
-    _words(
-        r"\bsensitive[ _-](?:content|word|material|information|topic|image|prompt|input)"
-        r"|\b(?:contains?|potentially) sensitive\b",
-        "[CODE] a client's pattern: sensitive",
-    ),
-    _words(
-        rf"\bprohibited[ _-]?(?:content|prompt|image|material|word)|\b(?:content|prompt|image){_GAP}\bprohibited\b",
-        "[CODE] a client's pattern: PROHIBITED",
-    ),
-    _words(r"\b(?:request|content) moderated\b", "[INF] the words of Black Forest Labs, whose model it runs"),
+    _words(r"(?<![a-z])flagged(?![a-z])", '[DOC] the same; [CODE] "The input or output was flagged as sensitive."'),
+    _words(r"(?<!case[ -])(?<!time[ -])(?<![a-z])sensitive(?![a-z])", '[CODE] "...flagged as sensitive."'),
+    _words(r"(?<![a-z])prohibited(?![a-z])", "[CODE] a client's pattern: PROHIBITED"),
+    _words(r"\bmoderat(?:ed|ion)\b", "[INF] the words of Black Forest Labs, whose model it runs"),
     _words(r"\bnsfw\b", "[INF] the word of the service's own nsfw_checker, for other models"),
+    _words(rf"\bviolat\w+\b{_GAP}\b(?:polic(?:y|ies)|guidelines?|terms)\b", "[INF] how such services speak"),
+    _words(r"\bsafety (?:system|filter|check\w*|polic(?:y|ies)|guidelines?)\b", "[INF] how such services speak"),
+    _words(r"\b(?:unsafe|inappropriate)\b", "[INF] how such services speak"),
 )
+LOOKED_AT = 2_000  # characters: a sentence, and not a reply of megabytes
 _BEFORE = re.compile(r"\b(?:prompt|input)s?\b", re.IGNORECASE)
 _AFTER = re.compile(r"\b(?:output|result|generated)s?\b", re.IGNORECASE)
 
 
 def is_moderation(text: str) -> bool:
     """Whether a provider's sentence says that its content filter stopped the task."""
-    return any(words.pattern.search(text) for words in MODERATION)
+    return any(words.pattern.search(text[:LOOKED_AT]) for words in MODERATION)
 
 
 def moderated(text: str, *, maybe_charged: bool) -> Failed:
     """The end of a task by moderation; what was flagged is told by the words, where only one thing is named."""
+    text = text[:LOOKED_AT]
     before, after = bool(_BEFORE.search(text)), bool(_AFTER.search(text))
     if before == after:
         return Failed(Kind.MODERATED, text, maybe_charged, reasons=(text,))

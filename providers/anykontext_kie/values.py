@@ -9,7 +9,8 @@ THEIR_ZONE = timezone(timedelta(hours=8))  # of a time that names none (kie-13)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECONDS_MIN = 10**12  # less is no time in milliseconds of this service's life
 _WHOLE = re.compile(r"[0-9]{1,9}")
-_WEB = re.compile(r"https?://[^/\s]\S*", re.IGNORECASE)
+_WEB = re.compile(r"https?://[^/\s@]+(?:/[^\s]*)?", re.IGNORECASE)
+LONGEST_LINK = 4_096
 
 
 def text(value: object) -> str:
@@ -19,12 +20,14 @@ def text(value: object) -> str:
 
 def link(value: object) -> str | None:
     """A text that is a web address."""
-    return value if isinstance(value, str) and _WEB.fullmatch(value) else None
+    return value if isinstance(value, str) and len(value) <= LONGEST_LINK and _WEB.fullmatch(value) else None
 
 
 def whole(value: object) -> int | None:
-    """A whole number, which may come as digits (kie-14)."""
+    """A whole number, which may come as digits or as a fraction of none (kie-14)."""
     if isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 

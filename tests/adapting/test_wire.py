@@ -179,4 +179,5 @@ def test_a_form_is_what_a_server_reads_and_always_the_same_bytes() -> None:
     assert ("file", "ab.png") == (file.get_param("name", header="content-disposition"), file.get_filename())
     assert ("image/png", image.data) == (file.get_content_type(), file.get_payload(decode=True))
     assert len(bytes(body)) == len(body)
+    assert len(body.media_type.partition("boundary=")[2]) <= 70  # RFC 2046, section 5.1.1
     assert bytes(body) == bytes(form_body({"uploadPath": "anykontext"}, image, "ab.png"))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from anykontext.adapting import Balance, Cancelling, Failed, Fetch, Kind, Purpose, Refused, Running, Succeeded
-from anykontext.model.errors import JobNotFound, Moderated, Unavailable
+from anykontext.model.errors import Moderated, OutcomeUnknown, ResultExpired, Unavailable
 from anykontext.testing import AdapterContract, Documented, End
 from anykontext_fal import Fal
 from anykontext_fal.emulator import Emulator
@@ -74,9 +74,9 @@ class TestFal(AdapterContract):
     ends: ClassVar = {
         "moderated": End(Moderated, maybe_charged=True, accepted=1, because="fal-16: a 422 may cost"),
         "moderated-output": End(Moderated, maybe_charged=True, accepted=1, because="fal-10: a flagged image is billed"),
-        "ingress-page": End(Unavailable, maybe_charged=False),
+        "ingress-page": End(OutcomeUnknown, maybe_charged=True, accepted=0),
         "infra-error": End(Unavailable, maybe_charged=False, accepted=1),
-        "result-gone": End(JobNotFound, maybe_charged=True, accepted=1),
+        "result-gone": End(ResultExpired, maybe_charged=True, accepted=1),
         "no-urls": End(None, accepted=1),
         "early-result": End(None, accepted=1),
         "result-page": End(None, accepted=1),

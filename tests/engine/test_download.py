@@ -1,3 +1,4 @@
+from dataclasses import replace
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
@@ -11,9 +12,10 @@ from anykontext.engine.follow import Made, follow_task
 from anykontext.engine.job import resumed, run_job, wait_for
 from anykontext.engine.policy import Policy
 from anykontext.model.errors import DeadlineExceeded, ProtocolError, ResultExpired
-from anykontext.model.events import Downloading, Finished
+from anykontext.model.events import Downloading, Drift, Finished
 from anykontext.model.job import JobHandle, JobState
 from anykontext.model.result import ImageResult
+from anykontext_bfl import Bfl
 
 TASK = Task("one", "https://api.eu2.bfl.ai/v1/get_result?id=one")
 HANDLE = JobHandle("job_1", "bfl", "bfl", "flux-kontext-pro", "edit", (TASK,))
@@ -135,11 +137,33 @@ def test_an_image_inside_the_reply_needs_no_link_and_is_not_fetched_twice(lab: S
     assert (Kind.PROTOCOL_ERROR, 1) == (end.kind, len(bad.all_of(Download)))
 
 
+def several(lab: SimpleNamespace) -> Any:
+    """A candidate whose tasks may make several images."""
+
+    class Several(Bfl):
+        facts = replace(Bfl.facts, images_per_task=4)
+
+    return lab.candidate(adapter=Several())
+
+
+def test_more_images_and_units_than_a_task_can_have_made_are_neither_fetched_nor_counted(lab: SimpleNamespace) -> None:
+    outputs = tuple(Output(f"https://x.example/{index}") for index in range(500))
+    world = lab.World()
+
+    made = world.run(follow_task(world.watch(60, several(lab)), TASK, Succeeded(outputs, TASK, units=Decimal(10**12))))
+
+    assert len(made.images) == 4
+    assert made.succeeded.units is None
+    assert [("images", "500 of one task"), ("billed units", "1000000000000")] == [
+        (one.what, one.word) for one in world.events(Drift)
+    ]
+
+
 def test_images_of_one_task_that_were_flagged_or_lost_stand_beside_those_that_were_made(lab: SimpleNamespace) -> None:
     done = Succeeded((Output("https://x.example/1"), Output("https://x.example/2")), TASK, flagged=("nudity",))
     world = lab.World(downloads=[lab.image("aa"), lab.fault(Fault.DISK)])
 
-    made = world.run(follow_task(world.watch(60, lab.candidate()), TASK, done))
+    made = world.run(follow_task(world.watch(60, several(lab)), TASK, done))
 
     assert ["aa"] == [one.sha256 for one in made.images]
     assert [Kind.PROTOCOL_ERROR, Kind.MODERATED] == [one.kind for one in made.ends]
@@ -150,7 +174,7 @@ def test_an_image_that_was_fetched_is_kept_when_the_renewal_of_another_fails(lab
     outputs = (Output("https://x.example/1"), Output("https://x.example/2"))
     world = lab.World(then=lab.status("Pending"), downloads=[lab.image("aa"), lab.fault(Fault.GONE, 403)])
 
-    made = world.run(follow_task(world.watch(9, lab.candidate()), TASK, Succeeded(outputs, TASK)))
+    made = world.run(follow_task(world.watch(9, several(lab)), TASK, Succeeded(outputs, TASK)))
 
     assert isinstance(made, Made)
     assert ["aa"] == [one.sha256 for one in made.images]

@@ -275,3 +275,19 @@ def test_what_a_provider_accepted_has_no_row(lab: SimpleNamespace) -> None:
     for state in (Running(Task("one"), "Pending"), Fetch(call, Task("one")), Succeeded(())):
         assert after_submit(reply, state, Bfl.facts) is None
         assert after_poll(reply, state) is None
+
+
+@pytest.mark.parametrize(("at_home", "end", "submits"), [(True, Kind.UNAVAILABLE, 3), (False, Kind.OUTCOME_UNKNOWN, 1)])
+def test_a_page_of_the_providers_front_door_is_a_rejection_only_at_its_own_address(
+    lab: SimpleNamespace, at_home: bool, end: Kind, submits: int
+) -> None:
+    listed = (Rejection(502, "ingress", "fal-18", at_home=True),)
+    toy = lab.Toy({"page": Refused(Kind.UNAVAILABLE, "nginx", shape="ingress")}, rejections=listed)
+    origins = {} if at_home else {"origins": {"api": "https://proxy.example"}}
+    world = lab.World(then=lab.said(502, "page"))
+
+    ended = world.run(
+        submit_attempt(world.watch(), lab.step(lab.candidate(adapter=toy, **origins)), Policy(), is_last=True)
+    )
+
+    assert (ended.kind, len(world.submits)) == (end, submits)

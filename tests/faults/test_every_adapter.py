@@ -376,7 +376,7 @@ def test_f21_a_task_that_stays_unknown_is_not_submitted_anew(
 
     asked = generate(speaker)
 
-    ends_in(asked, speech, ak.JobNotFound, Told())
+    ends_in(asked, speech, ak.ResultExpired if stage == "fetch" else ak.JobNotFound, Told())
     assert 1 == len(speaker.heard("submit"))
     assert 2 <= len(speaker.heard(stage)) <= polls + 40
 

@@ -3,16 +3,19 @@
 import asyncio
 import gc
 import signal
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import anykontext as ak
-from anykontext.adapting import Call, Purpose, Reply, get, post
-from anykontext.engine.effects import Admit, All, Emit, Flow, Loss, Lost, Release, Send, Sleep
+from anykontext.adapting import Call, InputImage, Purpose, Reply, Uploaded, get, post
+from anykontext.engine.effects import Admit, All, Emit, Flow, Loss, Lost, Release, Send, Sleep, Upload
 from anykontext.engine.provider import Candidate, Provider
 from anykontext.engine.signing import Address
 from anykontext.io.drive_async import AsyncDriver
@@ -455,3 +458,40 @@ def test_a_cancelled_job_that_runs_on_is_noted_and_logged_with_its_handle(
 
     assert any(handle.to_json() in note for note in stop.__notes__)
     assert any(handle.to_json() in record.getMessage() for record in caplog.records)
+
+
+def test_an_upload_of_a_vendor_that_hangs_keeps_neither_the_flow_nor_the_loop(tmp_path: Path) -> None:
+    hanging = threading.Event()
+
+    def hang(*_: object) -> str:
+        hanging.wait(20)
+        return "https://files.example/1.png"
+
+    def flow() -> Flow[Any]:
+        told = yield Upload(InputImage(b"x", None, "image/png", 1, 1), replace(provider(), upload=hang), 0.1)
+        return told.value
+
+    async def job() -> Any:
+        async with driving(tmp_path) as driver:
+            return await driver.run(flow(), Notifier())
+
+    began = time.monotonic()
+    try:
+        told = asyncio.run(job())
+    finally:
+        hanging.set()
+
+    assert isinstance(told, Lost)
+    assert time.monotonic() - began < 5
+
+
+def test_an_upload_of_a_vendor_gives_its_url(run: Any) -> None:
+    def flow() -> Flow[Any]:
+        one = replace(provider(), upload=lambda *_: "https://files.example/1.png")
+        told = yield Upload(InputImage(b"x", None, "image/png", 1, 1), one, 5.0)
+        return told.value
+
+    async def job(driver: AsyncDriver) -> Any:
+        return await driver.run(flow(), Notifier())
+
+    assert Uploaded("https://files.example/1.png") == run(job)

@@ -99,12 +99,14 @@ class ModelFacts:
 class Rejection:
     """A 5xx at a submit that surely means "not accepted", because the provider documents it so.
 
-    `status` is the HTTP status, or the code in the body where the provider puts it there (`Refused.code`).
+    `status` is the HTTP status, or the code in the body where the provider puts it there (`Refused.code`). With
+    `at_home` it counts only at the provider's own base URL: a page of the provider's front door may be any proxy's.
     """
 
     status: int
     shape: str
     evidence: str
+    at_home: bool = False
 
 
 @dataclass(frozen=True, slots=True)

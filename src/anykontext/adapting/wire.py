@@ -136,7 +136,7 @@ def form_body(fields: Mapping[str, str], file: InputImage, name: str, *, field: 
         field: The name of the form's field for the file.
     """
     assert file.data is not None
-    boundary = f"anykontext-{sha256(file.data).hexdigest()}"
+    boundary = f"anykontext-{sha256(file.data).hexdigest()[:32]}"  # RFC 2046: at most 70 characters
     texts = "".join(
         f'--{boundary}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'
         for key, value in fields.items()

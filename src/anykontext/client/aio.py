@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -69,7 +70,8 @@ class AsyncClient:
     async def submit(self, request: ImageRequest, **call_options: Any) -> AsyncJob:
         """See `Client.submit`."""
         options, steps, watch = await self._begin(request, call_options, waits=False)
-        outcome = await self._driver.run(submit_job(watch, steps.steps, options.policy), options.notifier)
+        policy = replace(options.policy, waits=False)
+        outcome = await self._driver.run(submit_job(watch, steps.steps, policy), options.notifier)
         if isinstance(outcome, ProviderError):
             raise outcome
         return AsyncJob(self._driver, outcome, watch.job_id, options, self._check_usable)

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -92,7 +93,8 @@ class Client:
     def submit(self, request: ImageRequest, **call_options: Any) -> Job:
         """Return as soon as a provider has accepted; fails over until then. Options and errors as in `edit`."""
         options, steps, watch = self._begin(request, call_options, waits=False)
-        outcome = self._driver.run(submit_job(watch, steps.steps, options.policy), options.notifier)
+        policy = replace(options.policy, waits=False)
+        outcome = self._driver.run(submit_job(watch, steps.steps, policy), options.notifier)
         if isinstance(outcome, ProviderError):
             raise outcome
         return Job(self._driver, outcome, watch.job_id, options, self._check_usable)

@@ -140,7 +140,8 @@ def base_url(value: Any) -> str:
         raise ValueError("a base URL holds no user or password; the key belongs into api_key")
     if {"?", "#"} & set(said):
         raise ValueError("a base URL ends with its path: no query and no fragment")
-    return said.rstrip("/")
+    host = found.netloc.lower().removesuffix({"http": ":80", "https": ":443"}[found.scheme])
+    return f"{found.scheme}://{host}{found.path}".rstrip("/")
 
 
 def _frozen_keys(check: Callable[[Any], str]) -> Callable[[Any], Any]:

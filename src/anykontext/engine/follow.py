@@ -22,6 +22,8 @@ EXCHANGE_MAX_S = 30.0  # for one poll: a hung one must not use up the deadline
 DOWNLOAD_MAX_S = 120.0
 WORD = 80  # characters of a provider's status that an error shows
 LAST_LOOK_S = 0.5  # before the deadline, at most a tenth of it, one more poll is sent
+GONE = "the task has ended, and its result is not kept any more"
+UNITS_PER_IMAGE = 10  # a price list may count megapixels; more than that is no bill of ours
 FETCH_MIN_S = 1.0  # an image that is ready is worth a second beyond the deadline
 
 
@@ -56,6 +58,7 @@ def follow_task(watch: Watch, task: Task | None, state: State | None) -> Flow[Ma
         done = state if isinstance(state, Succeeded) else (yield from _until_done(watch, task, state))
         if isinstance(done, Ended):
             return kept or done
+        done = yield from _bounded(watch, done)
         ready_s = watch.seconds
         watch.see((yield watch.emit(Downloading, count=len(done.outputs))))
         fetched = yield from _collect(watch, done, last_chance=task is None)
@@ -68,6 +71,20 @@ def follow_task(watch: Watch, task: Task | None, state: State | None) -> Flow[Ma
             renewals, state = renewals + 1, None
             continue
         return kept or gravest(ends)
+
+
+def _bounded(watch: Watch, done: Succeeded) -> Flow[Succeeded]:
+    """What a task can have made: more images than the provider documents are not fetched, nor counted."""
+    candidate = watch.candidate
+    assert candidate is not None
+    most = candidate.provider.adapter.facts.images_per_task
+    if len(done.outputs) > most:
+        watch.see((yield watch.emit(Drift, what="images", word=f"{len(done.outputs)} of one task")))
+        done = replace(done, outputs=done.outputs[:most])
+    if done.units is not None and done.units > most * UNITS_PER_IMAGE:
+        watch.see((yield watch.emit(Drift, what="billed units", word=str(done.units))))
+        done = replace(done, units=None)
+    return done
 
 
 def _until_done(watch: Watch, task: Task | None, state: State | None) -> Flow[Succeeded | Ended]:
@@ -107,7 +124,8 @@ def _until_done(watch: Watch, task: Task | None, state: State | None) -> Flow[Su
             continue
         end = poll.trouble = ended_by(row, heard, found)
         if poll.gives_up(row):
-            return end
+            gone = asked.purpose is Purpose.FETCH and row.happened is Happened.NOT_FOUND
+            return replace(end, kind=Kind.RESULT_EXPIRED, message=GONE) if gone else end
         call = None if call and call.purpose is not Purpose.FETCH else call
         pause = repeat_after(watch, poll.troubles.total(), end.retry_after, first_s=candidate.provider.interval_s)
         watch.see((yield watch.emit(Retrying, purpose="poll", reason=end.message, wait_s=pause)))

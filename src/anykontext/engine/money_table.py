@@ -186,18 +186,20 @@ def _of_upload(heard: Heard | None, state: State | None) -> Happened:
     return H.UNREADABLE if state.kind is Kind.PROTOCOL_ERROR else H.REFUSED
 
 
-def after_submit(heard: Heard, state: State | None, facts: Facts) -> Row | None:
+def after_submit(heard: Heard, state: State | None, facts: Facts, *, at_home: bool = True) -> Row | None:
     """The row for what came of a submit; None when the provider accepted.
 
     Args:
         heard: The reply, or how it was lost.
         state: What the adapter made of the reply; None when there is none.
         facts: For the 5xx that surely mean "not accepted".
+        at_home: Whether it was sent to the provider's own base URL, and not to a proxy.
     """
-    return None if (happened := _of_submit(heard, state, facts)) is None else BY_EVENT[_S, happened]
+    happened = _of_submit(heard, state, facts, at_home=at_home)
+    return None if happened is None else BY_EVENT[_S, happened]
 
 
-def _of_submit(heard: Heard, state: State | None, facts: Facts) -> Happened | None:
+def _of_submit(heard: Heard, state: State | None, facts: Facts, *, at_home: bool) -> Happened | None:
     if isinstance(heard, Lost):
         return _OF_LOSS[heard.loss]
     if isinstance(state, Failed):
@@ -209,7 +211,8 @@ def _of_submit(heard: Heard, state: State | None, facts: Facts) -> Happened | No
     status = heard.status if state.code is None else state.code  # F18
     if status in _NO_ANSWER or heard.status in _NO_ANSWER:
         return H.GATEWAY
-    listed = any((row.status, row.shape) == (status, state.shape) for row in facts.rejections)
+    rejections = [row for row in facts.rejections if at_home or not row.at_home]
+    listed = any((row.status, row.shape) == (status, state.shape) for row in rejections)
     if listed and state.kind is Kind.UNAVAILABLE:
         return H.LISTED
     if status >= 500 and not listed:

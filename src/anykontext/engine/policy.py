@@ -20,6 +20,7 @@ class Policy:
         on_maybe_charged: Whether to go on after something that may have been paid.
         on_moderated: Whether to offer a refused prompt to the next candidate.
         waits_when_full: Whether to wait for a free place at a candidate while another could serve.
+        waits: Whether the caller waits for the image, so that a task that starts after the deadline is of no use.
         submit_grace_s: Seconds that a submit in flight is waited for after a deadline or Ctrl-C.
     """
 
@@ -28,6 +29,7 @@ class Policy:
     on_maybe_charged: GoOn = "raise"
     on_moderated: GoOn = "raise"
     waits_when_full: bool = False
+    waits: bool = True
     submit_grace_s: float = 30.0
 
     def goes_on_after(self, kind: Kind, *, maybe_charged: bool) -> bool:

@@ -45,6 +45,11 @@ class Provider:
         return self.adapter.facts.poll_interval_s if self.poll_interval_s is None else self.poll_interval_s
 
     @property
+    def at_home(self) -> bool:
+        """Whether it is asked at the service's own base URL, and not at a proxy, a sibling or an emulator."""
+        return self.origins["api"] == self.adapter.facts.origins["api"]
+
+    @property
     def can_upload(self) -> bool:
         """Whether there is a place to put input images, as it is configured."""
         facts = self.adapter.facts.uploads

@@ -76,7 +76,7 @@ def submit_attempt(watch: Watch, step: Step, policy: Policy, *, is_last: bool) -
     patience_s = watch.left_s if is_last or policy.waits_when_full else 0.0
     if not watch.see((yield Admit(candidate, len(step.orders), patience_s))):
         return Ended(Kind.RATE_LIMITED, "all its places are taken by running tasks of ours", maybe_charged=False)
-    orders = yield from place_images(watch, candidate.provider, step.orders)
+    orders = yield from place_images(watch, candidate.provider, step.orders, is_last=is_last)
     if isinstance(orders, Ended):
         return orders
     watch.see((yield watch.emit(Submitting, tasks=len(orders))))
@@ -141,7 +141,8 @@ def _submit_task(watch: Watch, order: Effective, policy: Policy, *, is_last: boo
     if watch.left_s <= 0:
         return _too_late(watch)
     while True:
-        call = adapter.submit(replace(order, start_within_s=watch.left_s, fails_fast=not is_last))
+        start_s = watch.left_s if policy.waits else None
+        call = adapter.submit(replace(order, start_within_s=start_s, fails_fast=not is_last))
         way = address(call, provider)
         watch.see((yield Persist(Entry(watch.job_id, candidate.name, "intent"))))
         within_s = max(watch.left_s, 0.0) + policy.submit_grace_s
@@ -149,7 +150,7 @@ def _submit_task(watch: Watch, order: Effective, policy: Policy, *, is_last: boo
         state = understood(adapter, heard, None)
         if isinstance(state, Refused) and state.kind is Kind.OUT_OF_CREDIT and adapter.facts.busy_as_out_of_credit:
             state = yield from _confirmed(watch, candidate, state, order.mode)
-        row = after_submit(heard, state, adapter.facts)
+        row = after_submit(heard, state, adapter.facts, at_home=provider.at_home)
         if row is None:
             assert state is not None
             watch.see((yield Persist(Entry(watch.job_id, candidate.name, "accepted", task_of(state)))))

@@ -18,21 +18,24 @@ FIRST_REPEAT_S = 0.5
 
 
 def place_images(
-    watch: Watch, provider: Provider, orders: tuple[Effective, ...]
+    watch: Watch, provider: Provider, orders: tuple[Effective, ...], *, is_last: bool
 ) -> Flow[tuple[Effective, ...] | Ended]:
-    """Upload the images that must be, once for all tasks of an attempt; the orders then hold their URLs."""
+    """Upload the images that must be, once for all tasks of an attempt; the orders then hold their URLs.
+
+    `is_last` says that no other candidate is left, so that a failure is worth some seconds of patience.
+    """
     images = list(orders[0].images)
     for index, image in enumerate(images):
         if provider.must_upload(image):
             watch.see((yield watch.emit(Progress, status=f"uploading {image.name}")))
-            placed = yield from _placed(watch, provider, image)
+            placed = yield from _placed(watch, provider, image, patient=is_last)
             if isinstance(placed, Ended):
                 return placed
             images[index] = placed
     return tuple(replace(order, images=tuple(images)) for order in orders)
 
 
-def _placed(watch: Watch, provider: Provider, image: InputImage) -> Flow[InputImage | Ended]:
+def _placed(watch: Watch, provider: Provider, image: InputImage, *, patient: bool) -> Flow[InputImage | Ended]:
     troubles, waited = 0, 0.0
     while True:
         if watch.left_s <= 0:
@@ -48,8 +51,10 @@ def _placed(watch: Watch, provider: Provider, image: InputImage) -> Flow[InputIm
         troubles += 1
         pause = repeat_after(watch, troubles, end.retry_after, first_s=FIRST_REPEAT_S)
         waited += pause
-        if row.again is Again.NEVER or waited > PATIENCE_S or pause >= watch.left_s:
+        if row.again is Again.NEVER or not patient or waited > PATIENCE_S:
             return end
+        if pause >= watch.left_s:
+            return replace(end, kind=Kind.DEADLINE_EXCEEDED, message=f"{end.message}; the deadline has passed")
         watch.see((yield watch.emit(Retrying, purpose="upload", reason=end.message, wait_s=pause)))
         watch.see((yield Sleep(pause)))
 

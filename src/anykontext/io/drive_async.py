@@ -4,6 +4,7 @@ A submit in flight is shielded: a cancellation waits for its reply, for a while,
 """
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
@@ -53,6 +54,7 @@ from anykontext.io.notify import Notifier
 from anykontext.io.prepare import afetch_source
 from anykontext.io.slots import Slots
 from anykontext.io.spool import Spool
+from anykontext.io.threads import Box
 from anykontext.model.errors import InvalidRequest
 
 T = TypeVar("T")
@@ -241,6 +243,23 @@ def _body(send: Send) -> AsyncIterator[bytes] | None:
     return stream()
 
 
+async def _beside(action: Callable[[], T]) -> T:
+    """Do something in a daemon thread: unlike one of the loop's own, it keeps nobody from ending when it hangs."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def take(box: Box[T]) -> None:
+        if not done.done():
+            done.set_result(box.result())
+
+    def tell(box: Box[T]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile, and nobody waits any more
+            loop.call_soon_threadsafe(take, box)
+
+    Box(action, then=tell).start()
+    return await done
+
+
 class _Run:
     """One flow being carried out, with the places that it holds."""
 
@@ -304,7 +323,7 @@ class _Run:
                 return await self._within(admitting, within_s + 1.0, late=False)
             case Upload():
                 late_upload = Lost(Loss.AFTER_SENDING, f"not uploaded within {effect.within_s:.0f} s")
-                return await self._within(asyncio.to_thread(uploaded, effect), effect.within_s, late_upload)
+                return await self._within(_beside(lambda: uploaded(effect)), effect.within_s, late_upload)
         raise AssertionError(effect)
 
     async def _fetch(self, effect: Download) -> Fetched:

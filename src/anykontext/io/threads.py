@@ -46,7 +46,8 @@ class Box(Generic[T]):
     It has the caller's context, so that log records and traces of it know to whom they belong.
     """
 
-    def __init__(self, action: Callable[[], T]) -> None:
+    def __init__(self, action: Callable[[], T], then: "Callable[[Box[T]], None] | None" = None) -> None:
+        self._then = then
         self.done = threading.Event()
         self._values: list[T] = []
         self._error: BaseException | None = None
@@ -74,6 +75,8 @@ class Box(Generic[T]):
             self._error = error
         finally:
             self.done.set()
+            if self._then is not None:
+                self._then(self)
 
     def result(self) -> T:
         """What the action gave, or raise what it raised."""

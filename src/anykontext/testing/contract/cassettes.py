@@ -44,8 +44,10 @@ class CassettesContract(Contract):
     """Walks through what was recorded, as the engine would."""
 
     def cassette_cases(self) -> list[ParameterSet]:
-        """Every cassette of the folder."""
-        found = sorted(self.cassettes.glob("*.yaml")) if self.cassettes else []
+        """Every cassette of the folder but those of a live run that ask out of turn, such as for an unknown task."""
+        out_of_turn = {"live-resume", "live-unknown-task"}
+        every = sorted(self.cassettes.glob("*.yaml")) if self.cassettes else []
+        found = [path for path in every if path.stem not in out_of_turn]
         return listed((pytest.param(one, id=one.stem) for one in found), without="cassettes: it has none")
 
     def test_a_cassette_says_how_it_was_made(self, cassette: Path) -> None:

@@ -196,7 +196,7 @@ def _new(status: int, look: Look, other: Exchange) -> list[str]:
 def _looks(live: Look, other: Look) -> list[str]:
     mine, theirs = live.keys, other.keys
     new, old = sorted(mine.keys() - theirs.keys()), sorted(theirs.keys() - mine.keys())
-    other_types = sorted(key for key in mine.keys() & theirs.keys() if mine[key] - theirs[key])
+    other_types = sorted(key for key in mine.keys() & theirs.keys() if _other_types(mine[key], theirs[key]))
     words = [(key, word, other.words.get(key, set())) for key, found in live.words.items() for word in sorted(found)]
     unheard = [(key, word, _or(known) or "nothing") for key, word, known in words if word not in known]
     said = [
@@ -211,6 +211,11 @@ def _looks(live: Look, other: Look) -> list[str]:
     if live.media != other.media:
         said.append(f"live sends {_or(live.media)}, the emulator {_or(other.media)}")
     return said
+
+
+def _other_types(live: set[str], other: set[str]) -> set[str]:
+    """Types that one has alone; whether a value of both was ever null is a matter of when it was asked for."""
+    return live - other - ({"null"} if live & other else set())
 
 
 def _or(words: Iterable[str]) -> str:

@@ -57,7 +57,7 @@ QUIRKS = {
     "bfl-13": "The image's link ends after ten minutes (se), lies on changing hosts, and a new poll renews it.",
     "bfl-14": "A wrong key is answered with 403, a malformed one with 422 and a text.",
     "bfl-15": "The default format differs by model (png for Kontext, jpeg elsewhere): it is always sent.",
-    "bfl-16": "500 and 503 are documented as not accepted: to be sent again later.",
+    "bfl-16": "500 and 503 are documented as: send again later; that nothing was accepted is inferred from it.",
     "bfl-17": "Safety is 0 to 6, and effectively 0 to 2 with an input image.",
     "bfl-18": "Seeds are unsigned 32-bit numbers, beyond 2^31 too; 0 is one.",
     "bfl-19": "Images are raw base64 without a data: prefix, or a URL that BFL fetches while the task runs.",

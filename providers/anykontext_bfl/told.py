@@ -27,7 +27,7 @@ ERRORS = {
     "404": Known("an unknown path or model; at a poll, a task that is not found (yet)", "sheet 7 [REC]"),
     "422": Known("a malformed key or a value out of range; at a poll, a failed task", "bfl-7, bfl-14 [REC]"),
     "429": Known("too many tasks at once; its body is not known", "bfl-11 [DOC]"),
-    "500, 503": Known("not accepted: to be sent again later", "bfl-16 [DOC]"),
+    "500, 503": Known("to be sent again later [DOC]; that nothing was accepted is inferred", "bfl-16 [INF]"),
 }
 
 MODERATION = (

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from types import ModuleType
 
@@ -172,3 +173,16 @@ def test_the_best_evidence_counts_and_a_report_of_an_answer_is_no_recording(scri
 def test_an_option_of_any_text_and_a_yes_or_no_have_words(script: ModuleType) -> None:
     assert "jpeg, png" == script.allowed(Choices(("jpeg", "png"), "x-1"))
     assert "any text" == script.allowed(Choices((), "x-1"))
+
+
+def test_a_date_of_live_verification_has_cassettes_that_were_recorded_live_by_then() -> None:
+    for name, adapter in default_registry().adapters.items():
+        verified = adapter.facts.verified_live
+        tops = [path.read_text(encoding="utf-8")[:200] for path in (ROOT / "cassettes" / name).glob("*.yaml")]
+        dates = [
+            date.fromisoformat(found[1])
+            for top in tops
+            if (found := re.search(r"# origin: recorded-live\n# date: (\S+)", top))
+        ]
+
+        assert verified is None or verified in dates, name

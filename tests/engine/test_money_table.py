@@ -1,13 +1,15 @@
 import re
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from anykontext.adapting import Failed, Kind, Refused, Rejection, Running, Succeeded, Task, Uploaded
+from anykontext.adapting import Failed, Kind, Output, Refused, Rejection, Running, Succeeded, Task, Uploaded
 from anykontext.engine.effects import Fault, Loss
 from anykontext.engine.ends import Ended
 from anykontext.engine.follow import Made, follow_task
+from anykontext.engine.job import run_job
 from anykontext.engine.money_table import (
     BY_EVENT,
     TABLE,
@@ -291,3 +293,15 @@ def test_a_page_of_the_providers_front_door_is_a_rejection_only_at_its_own_addre
     )
 
     assert (ended.kind, len(world.submits)) == (end, submits)
+
+
+@pytest.mark.parametrize("cost", [Decimal("NaN"), Decimal("Infinity"), Decimal(-1), "0.04", 0.04])
+@pytest.mark.parametrize("seed", [{"a": 1}, "abc", True, -1, 1.5])
+def test_values_that_cannot_be_are_unknown_and_cost_no_paid_image(lab: SimpleNamespace, seed: Any, cost: Any) -> None:
+    done = Succeeded((Output(lab.LINK),), Task("one"), seed=seed, prompt=7, cost_usd=cost, units=cost)  # type: ignore[arg-type]
+    toy = lab.candidate(adapter=lab.Toy({"accepted": Running(Task("one"), "Pending"), "done": done}))
+    world = lab.World([lab.said(200, "accepted"), lab.said(200, "done")])
+
+    result = world.run(run_job(world.watch(), [lab.step(toy)], Policy()))
+
+    assert (None, None, Decimal("0.04")) == (result.seed, result.prompt, result.cost.amount)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from anykontext.adapting import Call, Purpose, Task, get
 from anykontext.testing.live import Live, Settings, Subject, played
+from anykontext.testing.live.settings import SWITCH
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,7 +39,17 @@ def small_photo() -> bytes:
     return out.getvalue()
 
 
-LIVE = Live(Settings.from_env(os.environ), SUBJECTS, ROOT / "cassettes", small_photo())
+def settings() -> Settings:
+    """What the environment says; an amount that is none matters only where a live run is wanted."""
+    try:
+        return Settings.from_env(os.environ)
+    except ValueError:
+        if os.environ.get(SWITCH) == "1":
+            raise
+        return Settings.from_env({})
+
+
+LIVE = Live(settings(), SUBJECTS, ROOT / "cassettes", small_photo())
 
 
 @pytest.mark.timeout(600)

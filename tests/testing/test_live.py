@@ -571,3 +571,31 @@ def test_workers_have_no_common_purse_so_a_live_run_is_one_process(bfl: Emulator
 
 def test_the_key_is_in_no_repr(bfl: Emulator) -> None:
     assert "sandbox" not in repr(Settings.from_env(environment(bfl)))
+
+
+def test_a_report_of_a_leak_does_not_show_the_key(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        from pathlib import Path
+        import httpx
+        from anykontext.testing.live.tape import inspect
+
+        KEY = "".join(["SECRET", "KEY", "0123456789"])
+
+        def test_leak(tmp_path):
+            file = tmp_path / "one.yaml"
+            file.write_text("interactions:\\n- request: {uri: 'https://x.example/" + KEY.encode().hex() + "'}\\n")
+            inspect(file, [KEY])
+        """
+    )
+
+    done = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-l")
+
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["*Leaked: * held a key, and was deleted*"])
+    assert "SECRETKEY0123456789" not in done.stdout.str().replace("KEY        = 'SECRETKEY0123456789'", "")
+
+
+def test_a_price_of_nothing_for_an_unknown_one_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"ANYKONTEXT_LIVE_UNKNOWN_PRICE_USD: .* more than 0"):
+        Settings.from_env({"ANYKONTEXT_LIVE_UNKNOWN_PRICE_USD": "0"})

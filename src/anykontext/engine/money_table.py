@@ -22,6 +22,7 @@ from anykontext.adapting import (
     Uploaded,
 )
 from anykontext.engine.effects import Fault, Heard, Loss, Lost
+from anykontext.engine.sane import sane
 from anykontext.model.errors import Kind
 
 
@@ -254,7 +255,7 @@ def understood(adapter: Adapter, heard: Heard, task: Task | None) -> State | Non
     if isinstance(heard, Lost):
         return None
     try:
-        return adapter.read(heard, task)
+        return sane(adapter.read(heard, task))
     except Exception as error:  # noqa: BLE001 - a stranger's adapter may raise anything
         return Refused(Kind.PROTOCOL_ERROR, f"the adapter {adapter.facts.name} raised {type(error).__name__}: {error}")
 

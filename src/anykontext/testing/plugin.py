@@ -59,4 +59,8 @@ def _asked(request: pytest.FixtureRequest, *known: str) -> dict[str, Any]:
         if marker.args or marker.kwargs.keys() - set(known):
             words = f"the marker anykontext takes {', '.join(known)} by name with {request.fixturename}"
             pytest.fail(words, pytrace=False)
+    if not isinstance(asked.get("providers", []), list | tuple):
+        pytest.fail("the marker anykontext takes providers as a list of names", pytrace=False)
+    if not isinstance(asked.get("seconds", 0), int | float):
+        pytest.fail("the marker anykontext takes seconds as a number", pytrace=False)
     return asked

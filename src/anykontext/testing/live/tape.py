@@ -18,6 +18,15 @@ NUMBER = re.compile(r"[-+]?[0-9][0-9.,eE+-]*")
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 
 
+class Keys(tuple[str, ...]):
+    """Keys that no report of a failing test shows."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<keys>"
+
+
 class Leaked(AssertionError):
     """A cassette held what it must not hold; it was deleted."""
 
@@ -31,8 +40,10 @@ def taped(
     Raises:
         Leaked: At the end; it names the file and what was found, never the key.
     """
+    __tracebackhide__ = True
+    keys = Keys(keys)
     path.parent.mkdir(parents=True, exist_ok=True)
-    parts = secrets_of(keys)
+    parts = Keys(secrets_of(keys))
     try:
         with recording(path, origin=origin, secrets=parts, hosts=hosts, notes=notes):
             yield
@@ -52,6 +63,7 @@ def inspect(path: Path, keys: Sequence[str]) -> None:
     Raises:
         Leaked: A key in any encoding, long base64, or a body that is neither text nor one of our tiny pictures.
     """
+    __tracebackhide__ = True
     if not path.exists():
         return
     found = sorted(set(_findings(path, keys)))

@@ -1,7 +1,7 @@
-"""Fail when an adapter imports more than `anykontext.adapting` and pure standard modules (design section 4).
+"""Fail when an adapter imports more than `anykontext.adapting` and pure standard modules, or opens a file or a clock.
 
-The rule is that of `anykontext.testing.purity`. The pure layers of anykontext itself are held to the same standard
-library rule.
+The rule is that of `anykontext.testing.purity`. The pure layers of anykontext itself have a list of what they
+may not import.
 """
 
 import sys
@@ -16,8 +16,8 @@ PURE_LAYERS = ("model", "adapting", "engine", "routing")
 def violations(root: Path) -> Iterator[str]:
     """One line for each import that breaks the rule."""
     for folder in sorted(path for path in (root / "providers").glob("*") if path.is_dir()):
-        for path, line, module in violations_of_an_adapter(adapter_files(folder), own=folder.name):
-            yield f"{path.relative_to(root)}:{line}: an adapter may not import {module}"
+        for path, line, what in violations_of_an_adapter(adapter_files(folder), own=folder.name):
+            yield f"{path.relative_to(root)}:{line}: an adapter may not {what}"
     for layer in PURE_LAYERS:
         for path in sorted((root / "src/anykontext" / layer).rglob("*.py")):
             for line, module in imports_of(path):

@@ -9,6 +9,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+UNLISTED = ("ctypes", "importlib", "sqlite3", "urllib.request", "uuid", "zoneinfo", "builtins", "http.client")
+IMPURE_CALLS = (
+    "open('x')",
+    "__import__('os')",
+    "eval('1')",
+    "exec('1')",
+    "print(1)",
+    "datetime.now(UTC)",
+    "date.today()",
+)
 ADAPTERS = sorted(path.parent.name for path in (ROOT / "providers").glob("*/adapter.py"))
 
 
@@ -53,6 +63,11 @@ def test_every_adapter_brings_its_files() -> None:
         ("providers/anykontext_x/adapter.py", "def f():\n    import random\n"),
         ("providers/anykontext_x/adapter.py", "from anykontext.engine.flow import x\n"),
         ("providers/anykontext_x/adapter.py", "from anykontext_y.adapter import x\n"),
+        *(("providers/anykontext_x/adapter.py", f"import {one}\n") for one in UNLISTED),
+        *(("providers/anykontext_x/adapter.py", f"def f():\n    return {one}\n") for one in IMPURE_CALLS),
+        ("providers/anykontext_x/adapter.py", "from http import client\n"),
+        ("providers/anykontext_x/adapter.py", "from urllib import parse, request\n"),
+        ("providers/anykontext_x/adapter.py", "if TYPE_CHECKING:\n    import os\nelse:\n    import os\n"),
         ("src/anykontext/engine/x.py", "import asyncio\n"),
         ("src/anykontext/model/x.py", "import socket\n"),
     ],
@@ -69,6 +84,10 @@ def test_an_impure_import_is_found(tmp_path: Path, purity: ModuleType, file: str
     [
         ("providers/anykontext_x/adapter.py", "import re\nfrom anykontext.adapting import get\n"),
         ("providers/anykontext_x/adapter.py", "from anykontext_x.facts import FACTS\nfrom . import tables\n"),
+        ("providers/anykontext_x/adapter.py", "from http import HTTPStatus\nfrom urllib import parse\n"),
+        ("providers/anykontext_x/adapter.py", "from datetime import UTC, datetime\ndatetime(2026, 1, 1, tzinfo=UTC)\n"),
+        ("providers/anykontext_x/adapter.py", "import re\nre.compile('x')\n"),
+        ("providers/anykontext_x/adapter.py", "if TYPE_CHECKING:\n    import os\n"),
         ("providers/anykontext_x/emulator/service.py", "import asyncio, starlette\n"),
         ("providers/anykontext_x/upload.py", "import fal_client\n"),
         ("src/anykontext/model/x.py", "if TYPE_CHECKING:\n    from pathlib import Path\n"),

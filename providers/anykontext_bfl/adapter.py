@@ -134,7 +134,7 @@ def _ready(body: Mapping[str, Any], task: Task) -> State:
     return Succeeded(
         outputs=(Output(sample, expires_at=_expiry(sample)),),
         task=task,
-        seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
+        seed=seed if isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 else None,
         prompt=prompt if isinstance(prompt, str) else None,
         cost_usd=None if credit is None else round(credit, 4) * USD_PER_CREDIT,  # bfl-8
         raw=body,

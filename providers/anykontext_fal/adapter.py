@@ -192,7 +192,7 @@ def _succeeded(reply: Reply, body: Mapping[str, Any], task: Task) -> Succeeded |
     return Succeeded(
         outputs=tuple(outputs),
         task=task,
-        seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
+        seed=seed if isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 else None,
         prompt=_text(body, "prompt"),
         units=units(reply),
         flagged=tuple(flagged),

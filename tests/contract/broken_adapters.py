@@ -163,6 +163,79 @@ class TrustsTypes(Sound):
         return super().read(reply, task)
 
 
+class TurnsTheImages(Sound):
+    def submit(self, order: Effective) -> Call:
+        return super().submit(replace(order, images=order.images[::-1]))
+
+
+class TurnsTheRatio(Sound):
+    def submit(self, order: Effective) -> Call:
+        ratio = order.aspect_ratio and ":".join(order.aspect_ratio.split(":")[::-1])
+        return super().submit(replace(order, aspect_ratio=ratio))
+
+
+class InvertsAToggle(Sound):
+    def submit(self, order: Effective) -> Call:
+        wish = order.prompt_upsampling
+        return super().submit(replace(order, prompt_upsampling=None if wish is None else not wish))
+
+
+class CutsThePrompt(Sound):
+    def submit(self, order: Effective) -> Call:
+        return super().submit(replace(order, prompt=order.prompt[:500]))
+
+
+class CutsTheSeed(Sound):
+    def submit(self, order: Effective) -> Call:
+        return super().submit(replace(order, seed=order.seed and order.seed & 0x7FFFFFFF))
+
+
+class HasAFieldOfAnotherName(Sound):
+    def submit(self, order: Effective) -> Call:
+        renamed = {"safety_tolerance": "safety"}
+        return edited(super().submit(order), lambda sent: {renamed.get(name, name): sent[name] for name in sent})
+
+
+class TakesNoWebp(Sound):
+    def submit(self, order: Effective) -> Call:
+        images = tuple(replace(one, data=b"") if one.media_type == "image/webp" else one for one in order.images)
+        return super().submit(replace(order, images=images))
+
+
+class SendsAToken(Sound):
+    def submit(self, order: Effective) -> Call:
+        return replace(super().submit(order), headers={"x-auth-token": "0123"})
+
+
+class SignsInTheQuery(Sound):
+    def check(self) -> Call:
+        return replace(super().check(), path="/v1/credits?api_key=0123")
+
+
+class UnescapesALink(Sound):
+    def read(self, reply: Reply, task: Task | None) -> State:
+        found = super().read(reply, task)
+        if not isinstance(found, Succeeded):
+            return found
+        return replace(found, outputs=tuple(replace(one, url=(one.url or "").lower()) for one in found.outputs))
+
+
+class BelievesAnySeed(Sound):
+    def read(self, reply: Reply, task: Task | None) -> State:
+        found = super().read(reply, task)
+        if not isinstance(found, Succeeded) or not isinstance(result := found.raw.get("result"), dict):
+            return found
+        return replace(found, seed=result.get("seed"))
+
+
+class TrustsATopLevelDomain(Sound):
+    facts = replace(Sound.facts, trusted=("ai",))
+
+
+class DownloadsFromAnywhere(Sound):
+    facts = replace(Sound.facts, delivery=("*.com",))
+
+
 class Pure(AdapterContract):
     """Everything but sockets, which take their time."""
 
@@ -185,6 +258,26 @@ class TestUndocumented(Pure):
     documented = ()
 
 
+class TestSaysThatItInverts(Pure):
+    adapter = InvertsAToggle()
+    inverted: ClassVar = {"prompt_upsampling": "its field is the other way round"}
+
+
+class TestNamesItsHeader(Pure):
+    adapter = SendsAToken()
+    headers: ClassVar = {"X-Auth-Token": "a token that is no key"}
+
+
+class TestSaysThatItRewords(Pure):
+    adapter = TurnsTheRatio()
+    reworded: ClassVar = {"aspect_ratio": "height first"}
+
+
+class TestWithoutItsCassettes(Pure):
+    adapter = Sound()
+    cassettes = "no/such/folder"
+
+
 class TestRefusedForNothing(Pure):
     adapter = Sound()
     without_faults: ClassVar = {"failed": ""}
@@ -200,6 +293,8 @@ BROKEN = (
     *(LosesAField, DropsSeedZero, LosesTheLastImage, MergesExtraFirst, SendsAKey, SendsElsewhere, RewritesThePollUrl),
     *(PollsById, BelievesAnyStatus, SwallowsAStatus, EndsAnUnknownStatus, RaisesOnHtml, SaysThatItIsFree),
     *(TakesAPageForARejection, RemembersTheLastSeed, ClaimsARejection, ClaimsWithoutEvidence, ListsATimeout),
-    *(HasAKeylessHeader, CountsExtraFields, TrustsTypes),
+    *(HasAKeylessHeader, CountsExtraFields, TrustsTypes, TurnsTheImages, TurnsTheRatio, InvertsAToggle),
+    *(CutsThePrompt, CutsTheSeed, HasAFieldOfAnotherName, TakesNoWebp, SendsAToken, SignsInTheQuery, UnescapesALink),
+    *(BelievesAnySeed, TrustsATopLevelDomain, DownloadsFromAnywhere),
 )
 globals().update({f"Test{one.__name__}": type(f"Test{one.__name__}", (Pure,), {"adapter": one()}) for one in BROKEN})

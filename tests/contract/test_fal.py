@@ -71,6 +71,11 @@ class TestFal(AdapterContract):
     adapter = Fal()
     emulator = Emulator
     cassettes = Path(__file__).parents[2] / "cassettes/fal"
+    headers: ClassVar = {
+        "x-app-fal-disable-fallback": "fal-14: no other endpoint serves the task",
+        "x-fal-no-retry": "fal-14: a failed task is not repeated",
+        "x-fal-request-timeout": "fal-15: a start deadline",
+    }
     ends: ClassVar = {
         "moderated": End(Moderated, maybe_charged=True, accepted=1, because="fal-16: a 422 may cost"),
         "moderated-output": End(Moderated, maybe_charged=True, accepted=1, because="fal-10: a flagged image is billed"),

@@ -15,7 +15,9 @@ Plain pytest is enough: no conftest and no plugin. What an adapter cannot do is 
 lists it, each reason beginning with `capability: `; `TestEcho.capabilities()` is the text of what is claimed.
 
 Where a fault of the emulator ends elsewhere than at most providers, `ends` says so with its reason; a fault that means
-nothing there stands in `without_faults` with its reason.
+nothing there stands in `without_faults` with its reason. A value of an option must be in the body as it was asked:
+`inverted` names the toggles whose sense is the other way round there, `reworded` the options with words of the
+provider's own, and `headers` what the calls need besides Accept and Content-Type, each with its reason.
 """
 
 from anykontext.testing.contract.base import Documented, End

@@ -30,6 +30,7 @@ from anykontext.adapting import (
 )
 from anykontext.model.errors import ProviderError
 from anykontext.model.frozen import Frozen
+from anykontext.testing.contract.mistakes import mistake, wrong_reply
 from anykontext.testing.contract.orders import any_order, image_for
 
 if TYPE_CHECKING:
@@ -61,6 +62,10 @@ class Documented:
     evidence: str
     headers: Mapping[str, str] = field(default_factory=dict)
     told: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if wrong := wrong_reply(self.purpose, self.means, self.told):
+            raise TypeError(wrong)
 
     @property
     def expected(self) -> type:
@@ -125,22 +130,34 @@ class Contract:
         adapter: The adapter.
         documented: Replies as the provider sends them, and what must come of them.
         emulator: Its emulator; None for none.
-        cassettes: A folder of recorded exchanges; None for none.
+        cassettes: A folder of recorded exchanges, as a path or a text; None for none.
         package: The package that must be pure; empty for that of the adapter's class.
         ends: Faults of the emulator that end elsewhere than at most providers, or that only it has.
         without_faults: Faults that mean nothing there -> why.
+        inverted: Toggles whose sense is the other way round at the provider -> why.
+        reworded: Options whose values the provider spells in words of its own -> why. They are only told apart.
+        headers: Further headers of the adapter's calls -> why. Only `accept` and `content-type` need no name.
     """
 
     adapter: ClassVar[Adapter]
     documented: ClassVar[tuple[Documented, ...]] = ()
     emulator: ClassVar["type[Emulator] | None"] = None
-    cassettes: ClassVar[Path | None] = None
+    cassettes: ClassVar[Path | str | None] = None
     package: ClassVar[str] = ""
     ends: ClassVar[Mapping[str, End]] = Frozen()
     without_faults: ClassVar[Mapping[str, str]] = Frozen()
+    inverted: ClassVar[Mapping[str, str]] = Frozen()
+    reworded: ClassVar[Mapping[str, str]] = Frozen()
+    headers: ClassVar[Mapping[str, str]] = Frozen()
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """An argument `x` of a test gets its values from `x_cases` of the class."""
+        """An argument `x` of a test gets its values from `x_cases` of the class.
+
+        Raises:
+            pytest.Collector.CollectError: The class is not written as it should be; a sentence tells.
+        """
+        if wrong := mistake(type(self), Contract, Documented):
+            raise pytest.Collector.CollectError(wrong)
         for name in metafunc.fixturenames:
             source = getattr(self, f"{name}_cases", None)
             if source is not None:

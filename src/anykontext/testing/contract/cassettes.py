@@ -46,9 +46,17 @@ class CassettesContract(Contract):
     def cassette_cases(self) -> list[ParameterSet]:
         """Every cassette of the folder but those of a live run that ask out of turn, such as for an unknown task."""
         out_of_turn = {"live-resume", "live-unknown-task"}
-        every = sorted(self.cassettes.glob("*.yaml")) if self.cassettes else []
+        every = sorted(Path(self.cassettes).glob("*.yaml")) if self.cassettes is not None else []
         found = [path for path in every if path.stem not in out_of_turn]
         return listed((pytest.param(one, id=one.stem) for one in found), without="cassettes: it has none")
+
+    def test_the_cassettes_are_where_they_are_said_to_be(self) -> None:
+        """A folder that is named and not there would pass for one without recordings."""
+        if self.cassettes is None:
+            pytest.skip("capability: cassettes: it has none")
+        where = Path(self.cassettes)
+        assert where.is_dir(), f"`cassettes` names {str(where)!r}, which is no folder (looked for from {Path.cwd()})"
+        assert list(where.glob("*.yaml")), f"`cassettes` names {str(where)!r}, a folder without any *.yaml"
 
     def test_a_cassette_says_how_it_was_made(self, cassette: Path) -> None:
         """None pretends."""

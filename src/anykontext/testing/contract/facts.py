@@ -16,6 +16,9 @@ from anykontext.testing.contract.orders import OPTIONS, any_order, modes, sent
 from anykontext.testing.purity import adapter_files, violations_of_an_adapter
 
 UNANSWERED = frozenset({408, 504})
+LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+DOMAIN = re.compile(rf"({LABEL}\.)+{LABEL}")
+PATTERN = re.compile(rf"([a-z0-9*-]+\.)*{LABEL}\.{LABEL}")
 
 
 class FactsContract(Contract):
@@ -39,10 +42,10 @@ class FactsContract(Contract):
         return Registry([Plugin(self.facts.name, "", self.home, (self.adapter,))])
 
     def test_its_modules_import_nothing_impure(self) -> None:
-        """No network, clock, files or randomness: `anykontext.adapting` and pure standard modules alone."""
+        """No network, clock, files or randomness: `anykontext.adapting` and pure standard modules, and no `open`."""
         where = self.files
         files = adapter_files(where) if where.is_dir() else [where]
-        found = [f"{path.name}:{line} imports {module}" for path, line, module in self._violations(files)]
+        found = [f"{path.name}:{line}: {what}" for path, line, what in self._violations(files)]
 
         assert files
         assert found == []
@@ -87,6 +90,13 @@ class FactsContract(Contract):
         assert form.count("{key}") == 1
         assert self.facts.keys
         assert all(re.fullmatch(r"[A-Z][A-Z0-9_]*", name) for names in self.facts.keys for name in names)
+
+    def test_its_hosts_are_domains(self) -> None:
+        """A trusted domain gets the key, and a pattern lets downloads pass: neither is a whole top-level domain."""
+        facts = self.facts
+
+        assert [one for one in facts.trusted if not DOMAIN.fullmatch(one)] == [], "two labels, no scheme, no port"
+        assert [one for one in facts.delivery if not PATTERN.fullmatch(one)] == [], "two labels without a *, no port"
 
     def test_its_numbers_are_possible(self) -> None:
         """Intervals, limits and counts."""

@@ -79,6 +79,8 @@ class FaultsContract(SocketsContract):
         assert fault not in ONCE or counters["submits"] == 1
         assert found is None or [one.maybe_charged for one in found.attempts] == [end.maybe_charged]
         assert counters["key_leaks"] == 0
+        wrong = {"moderated": "output", "moderated-output": "input"}.get(fault)
+        assert wrong is None or getattr(found, "stage", "unknown") != wrong, f"{fault} is told as that of the {wrong}"
 
     def test_a_task_that_was_not_waited_for_is_collected(self, kind: str, stage: Stage) -> None:
         """A deadline leaves a handle, and the picture is there when it is asked for."""

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from anykontext.adapting import (
+    Base64,
     Call,
     Choices,
     Effective,
@@ -36,16 +37,21 @@ OPTIONS = frozenset(one.name for one in fields(Effective)) - {
     ),
 }
 ANY_TEXTS = ("one", "two")
+BEYOND_31_BITS = 2**31 + 5
 
 
 @functools.cache
-def picture(index: int = 0) -> bytes:
-    """A small PNG, a different one for each index."""
+def picture(index: int = 0, media_type: str = "image/png") -> bytes:
+    """A small picture, a different one for each index; bytes that are none, of a type that Pillow cannot write."""
     from PIL import Image
 
     out = io.BytesIO()
     gradient = Image.linear_gradient("L").resize((64, 48))
-    gradient.point(lambda light: (light + 16 * index) % 256).convert("RGB").save(out, "PNG")
+    drawn = gradient.point(lambda light: (light + 16 * index) % 256).convert("RGB")
+    try:
+        drawn.save(out, media_type.rpartition("/")[2].upper())
+    except (KeyError, OSError):
+        return f"a picture of the type {media_type}, number {index}".encode()
     return out.getvalue()
 
 
@@ -55,6 +61,16 @@ def image_for(facts: Facts, index: int, *, raw: bool = False) -> InputImage:
     if not raw and (uploaded or "bytes" not in facts.inputs.forms):
         return InputImage(None, f"https://example.com/{index}.png", None, None, None)
     return InputImage(picture(index), None, "image/png", 64, 48)
+
+
+def typed_image(media_type: str) -> InputImage:
+    """An input image of a type, as bytes."""
+    return InputImage(picture(0, media_type), None, media_type, 64, 48)
+
+
+def token(image: InputImage) -> bytes:
+    """What stands for an image in the body of a submit: its URL, or its bytes as base64."""
+    return (image.url or "").encode() if image.data is None else b"".join(Base64(image.data).chunks())
 
 
 def order_of(facts: Facts, model: str, mode: Mode, **changes: Any) -> Effective:
@@ -100,6 +116,15 @@ def values(spec: Spec) -> list[Any]:
         case Sizes(low=low, high=high, step=step):
             first, last = -(-low // step) * step, high // step * step
             return [(first, first), (first, last), (last, first)]
+
+
+def telling(option: str, spec: Spec) -> list[Any]:
+    """Legal values of an option that show what becomes of them: `values`, and those that get lost by the way."""
+    if not isinstance(spec, Numbers):
+        return values(spec)
+    more = [0, 1, BEYOND_31_BITS] if option == "seed" else [round(spec.low + 0.37 * (spec.high - spec.low), 2)]
+    allowed = [one for one in more if spec.low <= one <= spec.high and (spec.fractions or one == int(one))]
+    return list(dict.fromkeys([*values(spec), *allowed]))
 
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:

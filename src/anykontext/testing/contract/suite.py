@@ -2,6 +2,7 @@
 
 from anykontext.adapting import Cancels, Checks, Uploads
 from anykontext.sandbox import FAULTS
+from anykontext.testing.contract.arriving import ArrivingContract
 from anykontext.testing.contract.cassettes import CassettesContract
 from anykontext.testing.contract.facts import FactsContract
 from anykontext.testing.contract.faults import FaultsContract
@@ -10,15 +11,18 @@ from anykontext.testing.contract.money import MoneyContract
 from anykontext.testing.contract.orders import modes
 from anykontext.testing.contract.reading import ReadingContract
 from anykontext.testing.contract.submitting import SubmittingContract
+from anykontext.testing.contract.written import WrittenContract
 
 
 class AdapterContract(
     FaultsContract,
+    ArrivingContract,
     CassettesContract,
     HandlesContract,
     MoneyContract,
     ReadingContract,
     SubmittingContract,
+    WrittenContract,
     FactsContract,
 ):
     """What every adapter keeps. Subclass it in a test module, and name the adapter; the package tells how."""
@@ -48,5 +52,8 @@ class AdapterContract(
             f"documented replies: {len(cls.documented)}",
             *(f"fault {name}: {end.because}" for name, end in cls.ends.items() if name in FAULTS),
             *(f"without fault {name}: {why}" for name, why in cls.without_faults.items()),
+            *(f"inverted {name}: {why}" for name, why in cls.inverted.items()),
+            *(f"reworded {name}: {why}" for name, why in cls.reworded.items()),
+            *(f"header {name}: {why}" for name, why in cls.headers.items()),
         ]
         return "\n".join(lines)

@@ -48,9 +48,7 @@ class Settings:
         """
         unknown = _amount(environ, UNKNOWN_USD, "")
         if unknown == 0:
-            raise ValueError(
-                f"{UNKNOWN_USD}: must be more than 0, or the cap holds nothing"
-            )
+            raise ValueError(f"{UNKNOWN_USD}: must be more than 0, or the cap holds nothing")
         cap = _amount(environ, MAX_USD, DEFAULT_MAX_USD)
         return cls(environ, Decimal(0) if cap is None else cap, unknown, environ.get(RECORD) == "1")
 

@@ -94,7 +94,7 @@ def _done(body: Mapping[str, Any], task: Task) -> State:
     return Succeeded(
         (Output(url),),
         task=task,
-        seed=seed if type(seed) is int else None,  # echo-11
+        seed=seed if type(seed) is int and seed >= 0 else None,  # echo-11
         cost_usd=Decimal(cents) / 100 if type(cents) is int and cents >= 0 else None,  # echo-6
         raw=body,
     )

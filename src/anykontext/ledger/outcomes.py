@@ -1,0 +1,111 @@
+"""The rules for what came of a submit, and of a job: facts, which are recorded whoever brings them, however late."""
+
+from typing import Any
+
+from anykontext.ledger.records import Finish, Outcome, is_ended
+from anykontext.ledger.told import Told
+from anykontext.ledger.tx import Tx
+from anykontext.model.job import JobState
+
+_WRITE_SEND = """UPDATE sends SET outcome = :outcome, ended_at = :ended_at, kind = :kind, message = :message,
+    maybe_charged = :maybe_charged, cost = :cost, basis = :basis
+    WHERE job_id = :job_id AND attempt = :attempt AND part = :part AND send = :send"""
+_TO_PAY = """SELECT part, ended_at FROM sends WHERE job_id = ? AND attempt = ? AND outcome = 'accepted'
+    AND basis IS NULL ORDER BY ended_at IS NOT NULL, part"""
+_LATEST = """SELECT attempt FROM sends WHERE job_id = ?
+    ORDER BY COALESCE(outcome, '') = 'accepted' DESC, attempt DESC LIMIT 1"""
+
+
+def accepted(tx: Tx, job_id: str, attempt: int, part: int, *, handle: str | None, owner: str) -> bool:
+    """Add a handle. Whether the job runs now; else it had ended, and a success would be surplus."""
+    if handle is not None:
+        sql = "INSERT INTO handles VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+        tx.run(sql, (job_id, attempt, part, handle, tx.now, owner))
+    last = tx.last_send(job_id, attempt, part)
+    if last is not None and last["outcome"] != "accepted":
+        tx.run(
+            _WRITE_SEND,
+            last | {"outcome": "accepted", "ended_at": None, "kind": None, "message": "", "maybe_charged": 0},
+        )
+    job = tx.job(job_id)
+    where = f"attempt {attempt} part {part}"
+    if job is None or is_ended(JobState(job["state"])):
+        tx.note(job_id, owner, "accepted", f"{where}, too late")
+        return False
+    tx.change(job, owner, "accepted", where, state="running")
+    return True
+
+
+def sent_end(
+    tx: Tx, job_id: str, attempt: int, part: int, *, outcome: Outcome, kind: str | None, message: str,
+    maybe_charged: bool, cost: Told, owner: str,
+) -> bool:  # fmt: skip
+    """Write the end of a submit, or of its task; whether there was such a submit."""
+    last = tx.last_send(job_id, attempt, part)
+    if last is None:
+        return False
+    after = last | {"ended_at": tx.now, "kind": kind, "message": message, "maybe_charged": int(maybe_charged)}
+    if last["outcome"] != "accepted":  # a later doubt does not take back what a handle has proven
+        after["outcome"] = outcome
+    known, basis = cost
+    if basis is not None and (known is not None or last["cost"] is None):  # nor an unknown amount a known one
+        after |= {"cost": known, "basis": basis}
+    tx.run(_WRITE_SEND, after)
+    tx.note(job_id, owner, "ended", f"attempt {attempt} part {part}: {kind or outcome}")
+    return True
+
+
+def finish(
+    tx: Tx, job_id: str, state: JobState, *, owner: str, version: int | None, attempt: int | None,
+    result: str | None, error: str | None, cost: Told,
+) -> Finish:  # fmt: skip
+    """End a job. A success always counts: as the end, or as surplus when the job had ended otherwise."""
+    job = tx.job(job_id)
+    if job is None:
+        return Finish.REFUSED
+    success = state is JobState.SUCCEEDED
+    by = attempt if attempt is not None else _latest(tx, job_id)
+    if is_ended(JobState(job["state"])):
+        return _late(tx, job, owner, by, result=result, cost=cost) if success else Finish.REFUSED
+    # An unknown job for which it turned out that nothing is at risk may be ended by whoever found that out.
+    mine = job["owner"] == owner or (job["state"] == "unknown" and not tx.any_risk(job_id))
+    if not success and (not mine or version not in {None, job["version"]}):
+        return Finish.REFUSED
+    _pay(tx, job_id, by, cost, success=success)
+    ended_by = by if success else None
+    tx.change(job, owner, "finished", state=state.value, result=result, error=error, ended_by=ended_by)
+    return Finish.RECORDED
+
+
+def _late(tx: Tx, job: dict[str, Any], owner: str, by: int | None, *, result: str | None, cost: Told) -> Finish:
+    """A success after the end: the state stays; the money, and what is needed to find the images, are kept."""
+    job_id = job["job_id"]
+    start = f'{{"attempt":{"null" if by is None else by},'
+    told = "SELECT 1 FROM events WHERE job_id = ? AND what = 'surplus' AND detail LIKE ?"
+    if (job["state"] == "succeeded" and job["ended_by"] == by) or tx.row(told, job_id, f"{start}%"):
+        return Finish.REPEATED
+    _pay(tx, job_id, by, cost, success=True)
+    tx.change(job, owner, "surplus", f'{start}"result":{result or "null"}}}', surplus=1)
+    return Finish.SURPLUS
+
+
+def _pay(tx: Tx, job_id: str, attempt: int | None, cost: Told, *, success: bool) -> None:
+    """Write the cost of a whole attempt to its submits: the first has the sum, the others are in it.
+
+    Submits whose cost was told one by one keep it. A success without a cost cost an amount that we do not know.
+    """
+    known, basis = cost
+    if attempt is None or (basis is None and not success):
+        return
+    for index, (part, ended_at) in enumerate(tx.run(_TO_PAY, (job_id, attempt)).fetchall()):
+        last = tx.last_send(job_id, attempt, part)
+        assert last is not None
+        if index == 0 or ended_at is None:
+            own = known if index == 0 or known is None else "0"
+            tx.run(_WRITE_SEND, last | {"ended_at": ended_at or tx.now, "cost": own, "basis": basis or "unknown"})
+
+
+def _latest(tx: Tx, job_id: str) -> int | None:
+    """The latest attempt that was accepted, else the latest."""
+    row = tx.row(_LATEST, job_id)
+    return None if row is None else int(row["attempt"])

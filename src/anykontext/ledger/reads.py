@@ -1,0 +1,173 @@
+"""What can be asked of the ledger. Every function reads inside one transaction that the caller has opened."""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Context, Decimal
+from typing import Any
+
+from anykontext.ledger.records import Cap, EventRecord, HandleRecord, JobRecord, SendRecord, SpendRow
+from anykontext.model.frozen import Frozen, freeze
+from anykontext.model.job import JobHandle, JobState
+from anykontext.model.words import near
+
+EXACT = Context(prec=100)  # sums of amounts lose no digit
+_DAY_S = 86_400
+
+# A job whose owner is gone (its lease has ended) with a submit undecided and no task to ask for is unknown, written
+# so or not.
+_JOBS = """SELECT * FROM (SELECT job_id, request_digest, prompt, prompt_sha256, model, mode, tags, tenant,
+    idempotency_key, created_at, updated_at, deadline_at, version, owner, lease_until, result, error, surplus,
+    (SELECT provider FROM sends s WHERE s.job_id = j.job_id ORDER BY attempt DESC, send DESC LIMIT 1) AS provider,
+    EXISTS (SELECT 1 FROM money m WHERE m.job_id = j.job_id AND money = 'risk') AS at_risk,
+    EXISTS (SELECT 1 FROM money m WHERE m.job_id = j.job_id AND money = 'spent') AS charged,
+    CASE WHEN state IN ('queued', 'running') AND lease_until <= :now
+        AND EXISTS (SELECT 1 FROM money m WHERE m.job_id = j.job_id AND money = 'risk'
+            AND COALESCE(outcome, 'unknown') = 'unknown')
+        AND NOT EXISTS (SELECT 1 FROM sends s WHERE s.job_id = j.job_id AND outcome = 'accepted' AND ended_at IS NULL)
+        THEN 'unknown' ELSE state END AS state,
+    state AS written
+    FROM jobs j) AS seen """
+_BY_ID = _JOBS + "WHERE job_id = :job_id"
+_UNFINISHED = _JOBS + "WHERE written IN ('queued', 'running') AND lease_until <= :now ORDER BY created_at, job_id"
+_LISTED = (
+    _JOBS  # noqa: S608  # our own text
+    + """WHERE (:state IS NULL OR state = :state) AND (:since IS NULL OR created_at >= :since)
+    AND (:until IS NULL OR created_at < :until)
+    AND (:name IS NULL OR EXISTS (SELECT 1 FROM tags t WHERE t.job_id = seen.job_id AND t.name = :name
+        AND (:value IS NULL OR t.value = :value)))
+    ORDER BY created_at DESC, job_id LIMIT :limit"""
+)
+_UNDER_CAP = """SELECT amount, COUNT(*) FROM money WHERE money <> 'free' AND intent_at >= :since
+    AND (:name IS NULL OR EXISTS (SELECT 1 FROM tags t WHERE t.job_id = money.job_id AND t.name = :name
+        AND t.value = :value)) GROUP BY amount"""
+# Columns and joins of the words of `by`; a tag's name is a parameter.
+_GROUPS = {
+    "provider": "m.provider",
+    "model": "m.model",
+    "job": "m.job_id",
+    "day": "CAST(m.intent_at / 86400 AS INTEGER)",
+}
+
+
+def _rows(
+    db: sqlite3.Connection, sql: str, values: Mapping[str, object] | Sequence[object]
+) -> Iterator[dict[str, Any]]:
+    cursor = db.execute(sql, values)
+    names = [column[0] for column in cursor.description]
+    return (dict(zip(names, row, strict=True)) for row in cursor)
+
+
+def _job(row: dict[str, Any]) -> JobRecord:
+    del row["written"]
+    told = {name: freeze(json.loads(row[name])) if row[name] else None for name in ("result", "error")}
+    flags = {name: bool(row[name]) for name in ("surplus", "at_risk", "charged")}
+    return JobRecord(**row | told | flags | {"tags": Frozen(json.loads(row["tags"])), "state": JobState(row["state"])})
+
+
+def read_job(db: sqlite3.Connection, now: float, job_id: str) -> JobRecord | None:
+    """One job as seen now."""
+    return next((_job(row) for row in _rows(db, _BY_ID, {"now": now, "job_id": job_id})), None)
+
+
+def unfinished(db: sqlite3.Connection, now: float) -> list[JobRecord]:
+    """Jobs that have not ended and that nobody works on, the oldest first."""
+    return [_job(row) for row in _rows(db, _UNFINISHED, {"now": now})]
+
+
+def jobs(
+    db: sqlite3.Connection, now: float, *, state: JobState | None, since: float | None, until: float | None,
+    tag: str | None, limit: int,
+) -> list[JobRecord]:  # fmt: skip
+    """Jobs by what they have in common, the newest first."""
+    name, value = _tag(tag)
+    asked = {"now": now, "state": state, "since": since, "until": until, "name": name, "value": value, "limit": limit}
+    return [_job(row) for row in _rows(db, _LISTED, asked)]
+
+
+def _tag(tag: str | None) -> tuple[str | None, str | None]:
+    name, equals, value = (tag or "").partition("=")
+    return name or None, value if equals else None
+
+
+def sends(db: sqlite3.Connection, job_id: str) -> list[SendRecord]:
+    """Every submit of a job, in the order in which they left."""
+    sql = "SELECT * FROM money WHERE job_id = ? ORDER BY attempt, part, send"
+    found = []
+    for row in _rows(db, sql, (job_id,)):
+        del row["amount"]
+        amounts = {name: None if row[name] is None else Decimal(row[name]) for name in ("price", "cost")}
+        found.append(SendRecord(**row | amounts | {"maybe_charged": bool(row["maybe_charged"])}))
+    return found
+
+
+def handles(db: sqlite3.Connection, job_id: str) -> list[HandleRecord]:
+    """Every handle of a job, in the order in which they came."""
+    sql = "SELECT * FROM handles WHERE job_id = ? ORDER BY added_at, attempt, part"
+    return [HandleRecord(**row | {"handle": JobHandle.from_json(row["handle"])}) for row in _rows(db, sql, (job_id,))]
+
+
+def events(db: sqlite3.Connection, job_id: str) -> list[EventRecord]:
+    """The history of a job."""
+    states = ("from_state", "to_state")
+    return [
+        EventRecord(**row | {name: JobState(row[name]) if row[name] else None for name in states})
+        for row in _rows(db, "SELECT * FROM events WHERE job_id = ? ORDER BY seq", (job_id,))
+    ]
+
+
+def spent_under(db: sqlite3.Connection, cap: Cap) -> Decimal:
+    """What counts against a cap: spent and at risk; amounts that nobody knows cannot be counted."""
+    name, value = cap.tag or (None, None)
+    total = Decimal(0)
+    # Prices repeat, so that the sum is made of few exact products; SQL's own SUM would go through floats.
+    for amount, count in db.execute(_UNDER_CAP, {"since": cap.since, "name": name, "value": value}):
+        total = EXACT.fma(Decimal(amount or 0), Decimal(count), total)
+    return total
+
+
+def spend(
+    db: sqlite3.Connection, *, since: float | None, until: float | None, by: Sequence[str], tag: str | None
+) -> list[SpendRow]:
+    """Sums by group, in the order of the groups; see `Ledger.spend`."""
+    name, value = _tag(tag)
+    values: dict[str, object] = {"since": since, "until": until, "name": name, "value": value}
+    columns = [_column(word, number, values) for number, word in enumerate(by)]
+    keys = ", ".join(f"{column} AS k{number}" for number, column in enumerate(columns))
+    places = ", ".join(str(number + 1) for number in range(len(columns) + 2))
+    sql = (
+        f"SELECT {keys}{', ' if keys else ''}m.money, m.amount, COUNT(*) FROM money m "  # noqa: S608  # from _GROUPS
+        "WHERE m.money <> 'free' AND (:since IS NULL OR m.intent_at >= :since) "
+        "AND (:until IS NULL OR m.intent_at < :until) AND (:name IS NULL OR EXISTS (SELECT 1 FROM tags t "
+        "WHERE t.job_id = m.job_id AND t.name = :name AND (:value IS NULL OR t.value = :value))) "
+        f"GROUP BY {places}"
+    )
+    rows: dict[tuple[str | None, ...], list[Any]] = {}
+    for *group, money, amount, count in db.execute(sql, values):
+        row = rows.setdefault(_group(by, group), [Decimal(0), Decimal(0), 0, 0])
+        row[3] += count
+        if amount is None:
+            row[2] += count
+        else:
+            place = 0 if money == "spent" else 1
+            row[place] = EXACT.fma(Decimal(amount), Decimal(count), row[place])
+    ordered = sorted(rows.items(), key=lambda item: [word or "" for word in item[0]])
+    return [SpendRow(Frozen(dict(zip(by, group, strict=True))), *sums) for group, sums in ordered]
+
+
+def _column(word: str, number: int, values: dict[str, object]) -> str:
+    kind, colon, name = word.partition(":")
+    if kind == "tag" and colon and name:
+        values[f"tag{number}"] = name
+        return f"(SELECT value FROM tags g WHERE g.job_id = m.job_id AND g.name = :tag{number})"  # noqa: S608
+    if word not in _GROUPS:
+        raise ValueError(f"spend cannot be grouped by {word!r}; {near(word, [*_GROUPS, 'tag:NAME'])}")
+    return _GROUPS[word]
+
+
+def _group(by: Sequence[str], group: Sequence[Any]) -> tuple[str | None, ...]:
+    return tuple(
+        datetime.fromtimestamp(value * _DAY_S, UTC).date().isoformat() if word == "day" else value
+        for word, value in zip(by, group, strict=True)
+    )

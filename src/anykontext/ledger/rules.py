@@ -1,0 +1,141 @@
+"""What may be written, and when: each rule runs inside one transaction of the writer.
+
+Owners and versions guard states. They never guard facts: an outcome, a handle or a success is recorded whoever brings
+it (`outcomes.py`). Only `intents`, which comes before money is spent, can say no.
+"""
+
+import json
+from collections.abc import Sequence
+from decimal import Decimal
+
+from anykontext.ledger.errors import OverBudget
+from anykontext.ledger.reads import EXACT, read_job, spent_under
+from anykontext.ledger.records import Begun, Cap, Existing, JobRecord, New, NewJob, NewSend, is_ended
+from anykontext.ledger.told import amount
+from anykontext.ledger.tx import Tx
+from anykontext.model.job import JobState
+
+_OPEN = ("queued", "running")
+_INSERT_JOB = """INSERT INTO jobs (job_id, request_digest, prompt, prompt_sha256, model, mode, tags, tenant,
+    idempotency_key, created_at, updated_at, deadline_at, state, version, owner, submitter, lease_until)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', 1, ?, ?, ?)"""
+_INSERT_SEND = """INSERT INTO sends (job_id, attempt, part, send, provider, model, price, owner, intent_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_RESOLVE = """UPDATE sends SET resolved = ? WHERE job_id = ? AND EXISTS (SELECT 1 FROM money WHERE money = 'risk'
+    AND money.job_id = sends.job_id AND money.attempt = sends.attempt AND money.part = sends.part
+    AND money.send = sends.send)"""
+_FORGETTABLE = """SELECT job_id FROM jobs WHERE state NOT IN ('queued', 'running', 'unknown')
+    AND (:before IS NULL OR updated_at < :before) AND (:job_id IS NULL OR job_id = :job_id)
+    AND NOT EXISTS (SELECT 1 FROM money WHERE money.job_id = jobs.job_id AND money = 'risk')"""
+
+
+def begin(tx: Tx, new: NewJob, lease_s: float, words: tuple[str | None, str | None]) -> Begun:
+    """Insert a job and claim its key, or find the one that has it; `words` are the prompt and its hash, as kept."""
+    found = None
+    if new.idempotency_key is not None:
+        key = (new.tenant, new.idempotency_key)
+        found = tx.row("SELECT job_id FROM jobs WHERE tenant = ? AND idempotency_key = ?", *key)
+    if found or tx.job(new.job_id):
+        existing = read_job(tx.db, tx.now, found["job_id"] if found else new.job_id)
+        assert existing is not None
+        return Existing(existing, existing.request_digest == new.request_digest)
+    tags = dict(new.tags)
+    tx.run(
+        _INSERT_JOB,
+        (new.job_id, new.request_digest, *words, new.model, new.mode, json.dumps(tags), new.tenant,
+         new.idempotency_key, new.created_at, tx.now, new.deadline_at, new.owner, new.owner, tx.now + lease_s),
+    )  # fmt: skip
+    for item in tags.items():
+        tx.run("INSERT INTO tags VALUES (?, ?, ?)", (new.job_id, *item))
+    tx.note(new.job_id, new.owner, "begun", moved=(None, "queued"))
+    return New(new.job_id)
+
+
+def intents(tx: Tx, job_id: str, attempt: int, sends: Sequence[NewSend], *, owner: str, caps: Sequence[Cap]) -> bool:
+    """Whether these submits may leave; they are in the ledger then.
+
+    Not when the job has ended or is another's, or was taken over (a takeover only polls), and not when one of these
+    parts was sent before and not surely refused.
+
+    Raises:
+        OverBudget: A cap has no room for all of them.
+    """
+    job = tx.job(job_id)
+    if job is None or job["state"] not in _OPEN or not job["owner"] == job["submitter"] == owner:
+        return False
+    before = [tx.last_send(job_id, attempt, one.part) for one in sends]
+    if any(one is not None and one["outcome"] != "refused" for one in before):
+        return False
+    for cap in caps:
+        _check(tx, cap, [one.price for one in sends])
+    for one, last in zip(sends, before, strict=True):
+        send = 0 if last is None else last["send"] + 1
+        row = (job_id, attempt, one.part, send, one.provider, one.model, amount(one.price), owner, tx.now)
+        tx.run(_INSERT_SEND, row)
+        tx.note(job_id, owner, "intent", f"attempt {attempt} part {one.part}: {one.provider}/{one.model}")
+    return True
+
+
+def _check(tx: Tx, cap: Cap, prices: Sequence[Decimal | None]) -> None:
+    left = EXACT.subtract(cap.limit, spent_under(tx.db, cap))
+    asked: Decimal | None = Decimal(0)
+    for price in prices:
+        # Nobody can say that an unknown price is within a limit.
+        asked = None if asked is None or price is None else EXACT.add(asked, price)
+    if asked is None or asked > left:
+        raise OverBudget(cap, max(left, Decimal(0)), asked)
+
+
+def take_over(tx: Tx, job_id: str, owner: str, lease_s: float) -> JobRecord | None:
+    """Make a job one's own when its lease has ended: nobody submits for it any more, what was undecided is unknown."""
+    job = tx.job(job_id)
+    if job is None or is_ended(JobState(job["state"])) or (job["owner"] != owner and job["lease_until"] > tx.now):
+        return None
+    until = tx.now + lease_s
+    if job["owner"] == owner:
+        tx.change(job, owner, "renewed", lease_until=until)
+        return read_job(tx.db, tx.now, job_id)
+    seen = read_job(tx.db, tx.now, job_id)
+    assert seen is not None
+    tx.run("UPDATE sends SET outcome = 'unknown' WHERE job_id = ? AND outcome IS NULL", (job_id,))
+    changes = {"state": seen.state.value, "owner": owner, "submitter": None, "lease_until": until}
+    tx.change(job, owner, "taken over", f"from {job['owner']}", **changes)
+    return read_job(tx.db, tx.now, job_id)
+
+
+def renew(tx: Tx, owner: str, lease_s: float) -> int:
+    """Prolong the lease of all that an owner works on; 0 seconds let it go."""
+    sql = "UPDATE jobs SET lease_until = ? WHERE owner = ? AND state IN ('queued', 'running')"
+    return tx.run(sql, (tx.now + lease_s, owner)).rowcount
+
+
+def reopen(tx: Tx, job_id: str, owner: str, lease_s: float) -> JobRecord | None:
+    """Let a job be tried anew that ended without a success, and for which surely nothing was or will be paid."""
+    seen, job = read_job(tx.db, tx.now, job_id), tx.job(job_id)
+    if seen is None or job is None or not is_ended(seen.state) or seen.state is JobState.SUCCEEDED:
+        return None
+    if seen.at_risk or seen.charged:
+        return None
+    until = tx.now + lease_s
+    tx.change(job, owner, "reopened", state="queued", owner=owner, submitter=owner, lease_until=until, error=None)
+    return read_job(tx.db, tx.now, job_id)
+
+
+def resolve(tx: Tx, job_id: str, who: str, *, charged: bool) -> bool:
+    """Settle by a person's word what is at risk, where nothing more is to be expected from the provider."""
+    seen, job = read_job(tx.db, tx.now, job_id), tx.job(job_id)
+    if seen is None or job is None or seen.state in _OPEN or not (seen.at_risk or seen.state is JobState.UNKNOWN):
+        return False
+    word = "charged" if charged else "free"
+    tx.run(_RESOLVE, (word, job_id))
+    state = JobState.FAILED if seen.state is JobState.UNKNOWN else seen.state
+    tx.change(job, who, "resolved", word, state=state.value, submitter=None)
+    return True
+
+
+def forget(tx: Tx, before: float | None, job_id: str | None) -> int:
+    """Delete jobs that have ended, with all that belongs to them, but none with money at risk."""
+    found = tx.run(_FORGETTABLE, {"before": before, "job_id": job_id}).fetchall()
+    for table in ("jobs", "tags", "sends", "handles", "events"):
+        tx.db.executemany(f"DELETE FROM {table} WHERE job_id = ?", found)  # noqa: S608  # our own names
+    return len(found)

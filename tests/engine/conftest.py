@@ -197,7 +197,9 @@ class World:
 
     @property
     def entries(self) -> list[tuple[str, Any]]:
-        return [(one.entry.what, one.entry.state) for one in self.all_of(Persist)]
+        """What was to be kept, in order: the kind of entry, and the outcome or state that it tells."""
+        kept = [one.entry for one in self.all_of(Persist)]
+        return [(type(one).__name__, getattr(one, "outcome", getattr(one, "state", None))) for one in kept]
 
     def events(self, kind: type = object) -> list[Any]:
         return [one.event for one in self.all_of(Emit) if isinstance(one.event, kind)]

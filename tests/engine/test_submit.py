@@ -146,7 +146,7 @@ def test_f06_reset_after_the_full_body_is_outcome_unknown(lab: SimpleNamespace) 
 
     assert end.kind is Kind.OUTCOME_UNKNOWN
     assert end.state is JobState.UNKNOWN
-    assert [("intent", None), ("ended", JobState.UNKNOWN)] == world.entries
+    assert [("Intent", None), ("PartEnd", "unknown")] == world.entries
 
 
 def test_a_lost_submit_is_not_sent_twice_after_one_that_was_surely_refused(lab: SimpleNamespace) -> None:
@@ -165,7 +165,7 @@ def test_every_send_has_an_intent_before_it_and_an_end_after_it(lab: SimpleNames
     outcome = attempt(lab, world)
 
     assert isinstance(outcome, Accepted)
-    assert [("intent", None), ("ended", JobState.FAILED)] * 2 + [("intent", None), ("accepted", None)] == world.entries
+    assert [("Intent", None), ("PartEnd", "refused")] * 2 + [("Intent", None), ("Acceptance", None)] == world.entries
 
 
 def test_an_unreachable_provider_is_not_waited_for_while_another_is_left(lab: SimpleNamespace) -> None:

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from anykontext.engine.effects import Entry
 from anykontext.io.notify import Notifier
 from anykontext.model import events
 from anykontext.model.errors import Kind
@@ -73,15 +72,3 @@ def test_what_on_event_raises_is_logged_and_costs_nothing(caplog: pytest.LogCapt
 
     assert [logging.ERROR] == [record.levelno for record in caplog.records]
     assert "on_event raised on Submitted; the job goes on" == caplog.messages[0]
-
-
-def test_a_ledger_line_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, "anykontext")
-
-    Notifier().entry(Entry("job_1", "bfl/flux-kontext-pro", "intent"))
-    Notifier().entry(Entry("job_1", "bfl/flux-kontext-pro", "ended", None, JobState.FAILED))
-
-    assert [
-        "ledger job=job_1 bfl/flux-kontext-pro intent",
-        "ledger job=job_1 bfl/flux-kontext-pro ended failed",
-    ] == caplog.messages

@@ -5,8 +5,10 @@ import pickle
 import stat
 import struct
 import threading
+import time
 import warnings
 import zlib
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -247,3 +249,28 @@ def test_any_mutation_of_a_picture_is_an_image_or_a_bad_one(tmp_path, mutated, d
         return
     assert media_type in {"image/jpeg", "image/png", "image/webp"}
     assert width * height <= 1_000_000
+
+
+def aged(spool: Spool, name: str, days: float, size: int) -> Path:
+    path = spool.root / name[:2] / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * size)
+    then = time.time() - days * 86_400
+    os.utime(path, (then, then))
+    return path
+
+
+def test_images_beyond_their_time_are_deleted_and_then_the_oldest_beyond_the_size(spool: Spool) -> None:
+    expired = aged(spool, "aa" + "0" * 62, 100, 10)
+    oldest = aged(spool, "ab" + "0" * 62, 20, 10)
+    newer = aged(spool, "ac" + "0" * 62, 10, 10)
+
+    assert 2 == spool.trim(90 * 86_400, max_bytes=15)
+    assert [False, False, True] == [path.exists() for path in (expired, oldest, newer)]
+
+
+def test_an_image_of_this_hour_is_never_deleted(spool: Spool) -> None:
+    young = aged(spool, "aa" + "0" * 62, 0.01, 10)
+
+    assert 0 == spool.trim(0.0, max_bytes=0)
+    assert young.exists()

@@ -9,11 +9,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from anykontext.adapting import Call, InputImage, Reply, Task
+from anykontext.adapting import Call, InputImage, Reply
+from anykontext.engine.entries import Entry
 from anykontext.engine.provider import Candidate, Provider
 from anykontext.engine.signing import Address
 from anykontext.model.events import Event
-from anykontext.model.job import JobState
 from anykontext.model.result import ResultImage
 
 
@@ -74,29 +74,12 @@ class Sleep:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One line for the ledger.
-
-    Attributes:
-        job_id: Our id of the job.
-        candidate: `provider/model` of the attempt.
-        what: `intent` before the first byte of a submit, `accepted` with a task, or `ended` with a state.
-        task: The task that was accepted.
-        state: How the attempt ended.
-        maybe_charged: Whether money may have been spent on it.
-    """
-
-    job_id: str
-    candidate: str
-    what: str
-    task: Task | None = None
-    state: JobState | None = None
-    maybe_charged: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Persist:
-    """Write an entry durably before going on; told None."""
+    """Write an entry durably before going on; told None, or the error that kept it from being written.
+
+    An intent that could not be written, or may not be (a budget, another owner), forbids the submit. After anything
+    else the flow goes on: a full disk must not cost a paid image.
+    """
 
     entry: Entry
 

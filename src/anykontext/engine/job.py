@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from anykontext.adapting import Kind, State, Succeeded, Task
-from anykontext.engine.effects import All, Entry, Flow, Persist, Release
+from anykontext.engine.effects import All, Flow, Persist, Release
 from anykontext.engine.ends import Ended, gravest, safely
+from anykontext.engine.entries import JobEnd, PartEnd
 from anykontext.engine.follow import Made, follow_task
 from anykontext.engine.policy import Policy
 from anykontext.engine.provider import Candidate
@@ -74,6 +75,7 @@ class Started:
         index: Its place in the plan.
         began_s: When the attempt began, in seconds from the start of the job.
         result: Its images, where the provider answered with them at once and names no task to ask again.
+        attempt: Its number within the job.
     """
 
     accepted: Accepted
@@ -81,19 +83,26 @@ class Started:
     index: int
     began_s: float
     result: ImageResult | None = None
+    attempt: int = 0
 
 
 def start_job(
     watch: Watch, steps: Sequence[Step], policy: Policy, trail: Trail | None = None, first: int = 0
 ) -> Flow[Started | ProviderError]:
-    """Submit until a candidate accepts, from `steps[first]` on."""
+    """Submit until a candidate accepts, from `steps[first]` on.
+
+    Raises:
+        BudgetExceeded: A cap has no room for it; what was tried before is in its notes.
+        ConfigurationError: The ledger could not be written: nothing was sent.
+    """
     trail = trail or Trail()
     for index in range(first, len(steps)):
         step, began_s = steps[index], watch.seconds
         is_last = index + 1 == len(steps)
         outcome = yield from submit_attempt(watch, step, policy, is_last=is_last)
         if isinstance(outcome, Accepted):
-            return Started(outcome, trail, index, began_s)
+            return Started(outcome, trail, index, began_s, attempt=watch.attempt)
+        watch.attempt += 1
         watch.see((yield Release(step.candidate)))
         trail.add(watch, step, outcome, None, began_s)
         goes_on = _goes_on(policy, outcome)
@@ -122,6 +131,7 @@ def run_job(watch: Watch, steps: Sequence[Step], policy: Policy) -> Flow[ImageRe
         goes_on, is_last = _goes_on(policy, outcome), started.index + 1 == len(steps)
         if is_last or not goes_on or watch.left_s <= 0:
             return (yield from _give_up(watch, started.trail, outcome, all_passed_over=goes_on and is_last))
+        watch.attempt += 1
         yield from _go_on(watch, outcome)
         started = yield from start_job(watch, steps, policy, started.trail, started.index + 1)
     return started
@@ -135,17 +145,25 @@ def wait_for(watch: Watch, started: Started) -> Flow[ImageResult | ProviderError
     return (yield from _give_up(watch, started.trail, outcome, all_passed_over=False))
 
 
-def resumed(candidate: Candidate, handle: JobHandle) -> Started:
-    """A job that goes on from its handle, in this process or another."""
+def resumed(candidate: Candidate, handle: JobHandle, attempt: int = 0, parts: tuple[int, ...] = ()) -> Started:
+    """A job that goes on from its handle, in this process or another.
+
+    Args:
+        candidate: Where it runs.
+        handle: Its tasks.
+        attempt: The number of the attempt, where the ledger knows it.
+        parts: Which parts of the attempt the tasks are.
+    """
     most = len(handle.tasks) * candidate.provider.adapter.facts.images_per_task
     step = Step(candidate, (), handle.adjustments, candidate.price(handle.mode).times(most))
-    return Started(Accepted(step, handle, (), (), 0.0), Trail(), 0, 0.0)
+    return Started(Accepted(step, handle, (), (), 0.0, parts), Trail(), 0, 0.0, attempt=attempt)
 
 
 def follow_job(watch: Watch, started: Started) -> Flow[ImageResult | Ended]:
     """Follow every task of an accepted attempt, and put the result together; what was made is kept beside errors."""
     accepted = started.accepted
     candidate = watch.candidate = accepted.step.candidate
+    watch.attempt = started.attempt
     tasks = accepted.handle.tasks if accepted.handle else ()
     pairs: list[tuple[Task | None, State | None]] = [(task_of(state), state) for state in accepted.states]
     pairs = pairs or [(task, None) for task in tasks]
@@ -156,6 +174,9 @@ def follow_job(watch: Watch, started: Started) -> Flow[ImageResult | Ended]:
             (yield All(tuple(safely(follow_task(watch.fork(), task, state)) for task, state in pairs)))
         )
     watch.see((yield Release(candidate)))
+    for part, one in zip(accepted.parts or range(len(outcomes)), outcomes, strict=False):
+        if isinstance(one, Made) or one.state is not JobState.RUNNING:
+            watch.see((yield Persist(_part_end(watch, started, part, one))))
     made = [one for one in outcomes if isinstance(one, Made)]
     ends = [*(one for one in outcomes if isinstance(one, Ended)), *accepted.refused]
     ends += [end for one in made for end in one.ends]
@@ -163,16 +184,21 @@ def follow_job(watch: Watch, started: Started) -> Flow[ImageResult | Ended]:
     if not made:
         end = gravest(ends)
         started.trail.add(watch, accepted.step, end, accepted.handle, started.began_s)
-        state = end.state
-    else:
-        state = JobState.SUCCEEDED
-    charged = bool(made) or any(end.maybe_charged for end in ends)
-    watch.see((yield Persist(Entry(watch.job_id, candidate.name, "ended", None, state, charged))))
-    if not made:
         return end
     result = _result(watch, started, made, ends)
+    watch.see((yield Persist(JobEnd(watch.job_id, watch.attempt, JobState.SUCCEEDED, result))))
     watch.see((yield watch.emit(Finished, state=JobState.SUCCEEDED, maybe_charged=True)))
     return result
+
+
+def _part_end(watch: Watch, started: Started, part: int, one: Made | Ended) -> PartEnd:
+    """What the ledger keeps of a task that has ended."""
+    step, handle = started.accepted.step, started.accepted.handle
+    if isinstance(one, Ended):
+        return PartEnd(watch.job_id, watch.attempt, part, "accepted", one.kind, one.message, one.maybe_charged)
+    mode = handle.mode if handle else step.orders[0].mode
+    cost = _with_lost(step.candidate, [one], one.ends, mode, _cost(step.candidate, one, mode))
+    return PartEnd(watch.job_id, watch.attempt, part, "accepted", maybe_charged=True, cost=cost)
 
 
 def _missing(step: Step, made: Sequence[Made], ends: Sequence[Ended]) -> list[Ended]:
@@ -254,5 +280,7 @@ def _go_on(watch: Watch, end: Ended) -> Flow[None]:
 
 def _give_up(watch: Watch, trail: Trail, end: Ended, *, all_passed_over: bool) -> Flow[ProviderError]:
     error = trail.error(all_passed_over=all_passed_over)
+    if end.state is not JobState.RUNNING:
+        watch.see((yield Persist(JobEnd(watch.job_id, watch.attempt, end.state, error=error))))
     watch.see((yield watch.emit(Finished, state=end.state, maybe_charged=error.maybe_charged)))
     return error

@@ -1,10 +1,12 @@
 """From a request to an accepted task: the part of a job that can cost money, sent once and only once."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from anykontext.adapting import Balance, Checks, Effective, Fetch, Refused, Running, State, Succeeded, Task
-from anykontext.engine.effects import Admit, All, Entry, Flow, Persist, Send, Sleep
+from anykontext.engine.effects import Admit, All, Flow, Persist, Send, Sleep
 from anykontext.engine.ends import Ended, ended_by, gravest, safely
+from anykontext.engine.entries import Acceptance, Intent, Outcome, PartEnd
 from anykontext.engine.money_table import Again, Happened, after_submit, understood
 from anykontext.engine.pace import PATIENCE_S, repeat_after
 from anykontext.engine.policy import Policy
@@ -56,6 +58,7 @@ class Accepted:
         states: What the submits answered, in the order of the tasks that were accepted.
         refused: The ends of tasks that were not accepted, when others were.
         at_s: Seconds from the start of the job.
+        parts: Which parts of the attempt were accepted, in the order of the states or tasks; empty for all.
     """
 
     step: Step
@@ -63,6 +66,7 @@ class Accepted:
     states: tuple[State, ...]
     refused: tuple[Ended, ...]
     at_s: float
+    parts: tuple[int, ...] = ()
 
 
 def submit_attempt(watch: Watch, step: Step, policy: Policy, *, is_last: bool) -> Flow[Accepted | Ended]:
@@ -79,11 +83,21 @@ def submit_attempt(watch: Watch, step: Step, policy: Policy, *, is_last: bool) -
     orders = yield from place_images(watch, candidate.provider, step.orders, is_last=is_last)
     if isinstance(orders, Ended):
         return orders
+    if watch.left_s <= 0:
+        return _too_late(watch)
+    for order in orders:  # an adapter that cannot write it says so before anything is kept or sent
+        address(candidate.provider.adapter.submit(order), candidate.provider)
+    forbidden = watch.see((yield Persist(_intent(watch, step, range(len(orders))))))
+    if forbidden is not None:
+        raise forbidden
     watch.see((yield watch.emit(Submitting, tasks=len(orders))))
     if len(orders) == 1:
-        outcomes = [(yield from _submit_task(watch, orders[0], policy, is_last=is_last))]
+        outcomes = [(yield from _submit_part(watch, step, 0, orders[0], policy, is_last=is_last))]
     else:
-        flows = tuple(safely(_submit_task(watch.fork(), order, policy, is_last=is_last)) for order in orders)
+        flows = tuple(
+            safely(_submit_part(watch.fork(), step, part, order, policy, is_last=is_last))
+            for part, order in enumerate(orders)
+        )
         outcomes = watch.see((yield All(flows)))
     return (yield from _sum_up(watch, step, outcomes))
 
@@ -97,11 +111,18 @@ def _sum_up(watch: Watch, step: Step, outcomes: list[State | Ended]) -> Flow[Acc
     refused = tuple(one for one in outcomes if isinstance(one, Ended))
     if not states:
         return gravest(refused)
-    tasks = tuple(task for task in map(task_of, states) if task)
-    handle = None
-    if tasks:
-        candidate = step.candidate
-        handle = JobHandle(
+    parts = tuple(part for part, one in enumerate(outcomes) if not isinstance(one, Ended))
+    handle = _handle(watch, step, *(task for task in map(task_of, states) if task))
+    if handle is not None:
+        watch.see((yield watch.emit(Submitted, handle=handle)))
+    return Accepted(step, handle, states, refused, watch.seconds, parts)
+
+
+def _handle(watch: Watch, step: Step, *tasks: Task) -> JobHandle | None:
+    """What names these tasks; None where there are none."""
+    candidate = step.candidate
+    return (
+        JobHandle(
             job_id=watch.job_id,
             provider=candidate.provider.name,
             adapter=candidate.provider.adapter.facts.name,
@@ -111,8 +132,14 @@ def _sum_up(watch: Watch, step: Step, outcomes: list[State | Ended]) -> Flow[Acc
             adjustments=step.adjustments,
             created_at=watch.wall.isoformat(timespec="seconds"),
         )
-        watch.see((yield watch.emit(Submitted, handle=handle)))
-    return Accepted(step, handle, states, refused, watch.seconds)
+        if tasks
+        else None
+    )
+
+
+def _intent(watch: Watch, step: Step, parts: Iterable[int]) -> Intent:
+    prices = {part: step.candidate.price(step.orders[0].mode).times(step.orders[part].num_images) for part in parts}
+    return Intent(watch.job_id, watch.attempt, step.candidate, {part: one.amount for part, one in prices.items()})
 
 
 def _once_each(outcomes: list[State | Ended]) -> list[State | Ended]:
@@ -132,19 +159,17 @@ def _once_each(outcomes: list[State | Ended]) -> list[State | Ended]:
     return unique
 
 
-def _submit_task(watch: Watch, order: Effective, policy: Policy, *, is_last: bool) -> Flow[State | Ended]:
+def _submit_part(
+    watch: Watch, step: Step, part: int, order: Effective, policy: Policy, *, is_last: bool
+) -> Flow[State | Ended]:
     """Send one submit. It is sent again only after an end that the money table calls surely not accepted."""
-    candidate = watch.candidate
-    assert candidate is not None
+    candidate = step.candidate
     adapter, provider = candidate.provider.adapter, candidate.provider
     waited, troubles = 0.0, 0
-    if watch.left_s <= 0:
-        return _too_late(watch)
     while True:
         start_s = watch.left_s if policy.waits else None
         call = adapter.submit(replace(order, start_within_s=start_s, fails_fast=not is_last))
         way = address(call, provider)
-        watch.see((yield Persist(Entry(watch.job_id, candidate.name, "intent"))))
         within_s = max(watch.left_s, 0.0) + policy.submit_grace_s
         heard = watch.see((yield Send(call, provider, way, within_s, policy.submit_grace_s)))
         state = understood(adapter, heard, None)
@@ -153,10 +178,12 @@ def _submit_task(watch: Watch, order: Effective, policy: Policy, *, is_last: boo
         row = after_submit(heard, state, adapter.facts, at_home=provider.at_home)
         if row is None:
             assert state is not None
-            watch.see((yield Persist(Entry(watch.job_id, candidate.name, "accepted", task_of(state)))))
+            task = task_of(state)
+            handle = _handle(watch, step, task) if task else None
+            watch.see((yield Persist(Acceptance(watch.job_id, watch.attempt, part, handle))))
             return state
         end = ended_by(row, heard, state)
-        watch.see((yield Persist(Entry(watch.job_id, candidate.name, "ended", None, end.state, end.maybe_charged))))
+        watch.see((yield Persist(_part_end(watch, part, end))))
         troubles += 1
         pause = repeat_after(watch, troubles, end.retry_after, first_s=FIRST_REPEAT_S)
         patient = is_last or row.happened is Happened.RATE_LIMITED
@@ -165,8 +192,14 @@ def _submit_task(watch: Watch, order: Effective, policy: Policy, *, is_last: boo
             return end
         watch.see((yield watch.emit(Retrying, purpose="submit", reason=end.message, wait_s=pause)))
         watch.see((yield Sleep(pause)))
-        if watch.left_s <= 0:
+        if watch.left_s <= 0 or watch.see((yield Persist(_intent(watch, step, [part])))) is not None:
             return end
+
+
+def _part_end(watch: Watch, part: int, end: Ended) -> PartEnd:
+    unknown = end.maybe_charged and end.kind is Kind.OUTCOME_UNKNOWN
+    outcome: Outcome = "unknown" if unknown else "accepted" if end.maybe_charged else "refused"
+    return PartEnd(watch.job_id, watch.attempt, part, outcome, end.kind, end.message, end.maybe_charged)
 
 
 def _confirmed(watch: Watch, candidate: Candidate, refused: Refused, mode: Mode) -> Flow[Refused]:

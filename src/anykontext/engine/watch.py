@@ -23,6 +23,7 @@ class Watch:
         wall: The time of day of the last thing told, in UTC.
         jitter: A random fraction of 0 to 1, new with each thing told.
         candidate: What is being tried.
+        attempt: Its number within the job; a job that is taken up again goes on counting.
     """
 
     job_id: str
@@ -32,6 +33,7 @@ class Watch:
     wall: datetime
     jitter: float = 0.5
     candidate: Candidate | None = None
+    attempt: int = 0
 
     def see(self, told: Told) -> Any:
         """Take over the time, and give back what was told."""

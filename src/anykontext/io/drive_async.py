@@ -34,6 +34,7 @@ from anykontext.engine.effects import (
     Told,
     Upload,
 )
+from anykontext.engine.entries import Entry
 from anykontext.engine.provider import Candidate, Provider
 from anykontext.engine.signing import hosts_of, is_delivery
 from anykontext.engine.watch import Watch
@@ -50,11 +51,14 @@ from anykontext.io.exchange import (
     uploaded,
 )
 from anykontext.io.guard import Forbidden, async_guarded_client
+from anykontext.io.journal import Journal
 from anykontext.io.notify import Notifier
 from anykontext.io.prepare import afetch_source
+from anykontext.io.retry import Budgets, arepeated
 from anykontext.io.slots import Slots
 from anykontext.io.spool import Spool
 from anykontext.io.threads import Box
+from anykontext.io.trace import Tracing
 from anykontext.model.errors import InvalidRequest
 
 T = TypeVar("T")
@@ -89,6 +93,7 @@ class AsyncDriver:
 
     Args:
         spool: Where finished images go.
+        journal: What writes down what flows want kept; None keeps nothing.
         http_client: Used for the calls to providers in place of our own.
         random_fraction: For jitter.
         resolve: For the guard's name look-ups; None for the system's.
@@ -98,11 +103,13 @@ class AsyncDriver:
         self,
         spool: Spool,
         *,
+        journal: Journal | None = None,
         http_client: httpx.AsyncClient | None = None,
         random_fraction: Callable[[], float] = random.random,
         resolve: Any = None,
     ) -> None:
         self.spool = spool
+        self.journal = journal
         self._own = http_client is None
         self._tls = httpx.create_ssl_context(trust_env=False)  # one for all: it reads the certificates of the world
         self._http = http_client or httpx.AsyncClient(
@@ -111,6 +118,7 @@ class AsyncDriver:
         self._guarded: dict[frozenset[str], httpx.AsyncClient] = {}
         self._freed = asyncio.Event()
         self._slots = Slots()
+        self._budgets = Budgets()
         self._random = random_fraction
         self._resolve = resolve
         self._closed = False
@@ -207,6 +215,10 @@ class AsyncDriver:
         except Exception as error:  # noqa: BLE001 - whatever it is, the provider may hold the request: the flow decides
             return lost(error)
 
+    async def repeated(self, send: Send) -> Heard:
+        """An exchange that costs nothing, made again when it is lost on the way; who calls this holds `within_s`."""
+        return await arepeated(send, self.exchange, self._budgets.of(send), self.jitter)
+
     async def admit(
         self, candidate: Candidate, places: int, within_s: float, held: list[tuple[Candidate, int]]
     ) -> bool:
@@ -263,18 +275,21 @@ async def _beside(action: Callable[[], T]) -> T:
 class _Run:
     """One flow being carried out, with the places that it holds."""
 
-    def __init__(self, driver: AsyncDriver, notifier: Notifier, stop: Stop) -> None:
+    def __init__(self, driver: AsyncDriver, notifier: Notifier, stop: Stop, tracing: Tracing | None = None) -> None:
         self.driver = driver
         self.notifier = notifier
         self.stop = stop
         self.held: list[tuple[Candidate, int]] = []
+        self.tracing = tracing or Tracing(driver.journal.tracer if driver.journal else None)
 
     async def drive(self, flow: Flow[T]) -> T:
         try:
             effect = next(flow)
             while True:
                 value = await self._perform(effect)
-                effect = flow.send(Told(value, time.monotonic(), datetime.now(UTC), self.driver.jitter()))
+                told = Told(value, time.monotonic(), datetime.now(UTC), self.driver.jitter())
+                self.tracing.note(effect, told)
+                effect = flow.send(told)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]  # a generator's value is untyped
         finally:
@@ -285,7 +300,7 @@ class _Run:
     async def _perform(self, effect: Effect) -> Any:
         match effect:
             case Persist(entry):
-                return self.notifier.entry(entry)
+                return await self._keep(entry)
             case Emit(event):
                 return self.notifier.event(event)
             case Release(candidate):
@@ -300,6 +315,18 @@ class _Run:
                 return await self._check(effect)
         return await self._unless_stopped(effect)
 
+    async def _keep(self, entry: Entry) -> Exception | None:
+        """Write an entry into the ledger, whatever is cancelled meanwhile; the loop does not wait for the disk."""
+        journal = self.driver.journal
+        if journal is None:
+            return None
+        written, there = journal.write(entry), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        written.add_done_callback(lambda _: loop.call_soon_threadsafe(there.set))
+        while not written.done():
+            await self._interruptible(there.wait())
+        return journal.verdict(entry, written)
+
     async def _check(self, send: Send) -> Heard:
         try:
             heard: Heard = await self._unless_stopped(send)
@@ -313,7 +340,7 @@ class _Run:
         match effect:
             case Send():
                 late = Lost(Loss.AFTER_SENDING, f"no whole reply within {effect.within_s:.0f} s")
-                return await self._within(self.driver.exchange(effect), effect.within_s, late)
+                return await self._within(self.driver.repeated(effect), effect.within_s, late)
             case Download():
                 late_image = NotDownloaded(Fault.LOST, f"not fetched within {effect.within_s:.0f} s")
                 until = self.stop.let_go if effect.last_chance else self.stop.wished
@@ -400,7 +427,8 @@ class _Run:
 
     async def _all(self, flows: tuple[Flow[Any], ...]) -> list[Any]:
         """Run flows side by side; none is left before all have ended (gather semantics)."""
-        tasks = [asyncio.ensure_future(_Run(self.driver, self.notifier, self.stop).drive(flow)) for flow in flows]
+        runs = [_Run(self.driver, self.notifier, self.stop, one) for one in self.tracing.beside(len(flows))]
+        tasks = [asyncio.ensure_future(one.drive(flow)) for one, flow in zip(runs, flows, strict=True)]
         while not all(task.done() for task in tasks):
             await self._interruptible(asyncio.wait(tasks))
         errors = [error for task in tasks if (error := task.exception()) is not None]

@@ -4,6 +4,7 @@ A flow runs in a thread of its own while the caller waits: Ctrl-C can then never
 recorded of it. Each exchange has its thread too, so that a deadline holds whatever the socket does.
 """
 
+import concurrent.futures
 import contextlib
 import random
 import threading
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import httpx
 
@@ -36,6 +37,7 @@ from anykontext.engine.effects import (
     Told,
     Upload,
 )
+from anykontext.engine.entries import Entry
 from anykontext.engine.provider import Candidate, Provider
 from anykontext.engine.signing import hosts_of, is_delivery
 from anykontext.engine.watch import Watch
@@ -53,11 +55,14 @@ from anykontext.io.exchange import (
     uploaded,
 )
 from anykontext.io.guard import Forbidden, guarded_client
+from anykontext.io.journal import Journal
 from anykontext.io.notify import Notifier
 from anykontext.io.prepare import fetch_source
+from anykontext.io.retry import Budgets, repeated
 from anykontext.io.slots import Slots
 from anykontext.io.spool import Spool
 from anykontext.io.threads import Box, Stop, Stopped, side_by_side
+from anykontext.io.trace import Tracing
 from anykontext.model.errors import InvalidRequest
 
 T = TypeVar("T")
@@ -71,6 +76,7 @@ class SyncDriver:
 
     Args:
         spool: Where finished images go.
+        journal: What writes down what flows want kept; None keeps nothing.
         http_client: Used for the calls to providers in place of our own.
         random_fraction: For jitter.
         resolve: For the guard's name look-ups; None for the system's.
@@ -80,11 +86,13 @@ class SyncDriver:
         self,
         spool: Spool,
         *,
+        journal: Journal | None = None,
         http_client: httpx.Client | None = None,
         random_fraction: Callable[[], float] = random.random,
         resolve: Any = None,
     ) -> None:
         self.spool = spool
+        self.journal = journal
         self._own = http_client is None
         self._tls = httpx.create_ssl_context(trust_env=False)  # one for all: it reads the certificates of the world
         transport = BoundedTransport(self._tls, LIMITS)
@@ -95,6 +103,7 @@ class SyncDriver:
         self._busy = 0
         self._free = threading.Condition()
         self._slots = Slots()
+        self._budgets = Budgets()
         self._random = random_fraction
         self._resolve = resolve
         self._closed = False
@@ -120,25 +129,20 @@ class SyncDriver:
                 error of a submit that could not be waited for is the cause. The same goes for whatever else a signal
                 handler raises: `SystemExit`, or the time limit of a task queue.
         """
+        return self.begin(flow, notifier).wait()
+
+    def begin(self, flow: Flow[T], notifier: Notifier) -> "Running[T]":
+        """Carry out a flow in a thread of its own, waited for or not."""
         stop = Stop()
-        box = Box(lambda: _Run(self, notifier, stop).drive(flow))
-        while not box.done.is_set():
-            try:
-                box.start()
-                box.done.wait(TICK_S)
-            except BaseException as wish:  # only a signal handler raises here
-                let_go = stop.abandon
-                stop.request(wish)
-                if let_go or not box.started:
-                    raise
-        try:
-            result: T = box.result()
-        except Stopped:
-            assert stop.wish is not None
-            raise interrupted(stop.wish, None, notifier.handle) from None
-        if stop.wish is not None:
-            raise interrupted(stop.wish, result, notifier.handle)
-        return result
+        return Running(Box(lambda: _Run(self, notifier, stop).drive(flow)), stop, notifier)
+
+    def keep(self, entry: Entry) -> Exception | None:
+        """Write an entry into the ledger; None when it is there, else what went wrong."""
+        if self.journal is None:
+            return None
+        written = self.journal.write(entry)
+        concurrent.futures.wait([written])
+        return self.journal.verdict(entry, written)
 
     def keyless(self, url: str, provider: Provider) -> httpx.Client:
         """The client for a provider's links and untrusted polling URLs, which gets no key.
@@ -216,6 +220,10 @@ class SyncDriver:
         except Exception as error:  # noqa: BLE001 - whatever it is, the provider may hold the request: the flow decides
             return lost(error)
 
+    def repeated(self, send: Send, stop: Stop) -> Heard:
+        """An exchange that costs nothing, made again when it is lost on the way; as long as `exchange` in all."""
+        return repeated(send, self.exchange, self._budgets.of(send), self.jitter, lambda: stop.wished)
+
     def admit(self, candidate: Candidate, places: int, within_s: float, stop: Stop) -> bool:
         """Wait for free places."""
         until = time.monotonic() + within_s
@@ -237,21 +245,62 @@ class SyncDriver:
         return self._random()
 
 
+class Running(Generic[T]):
+    """A flow that is being carried out in a thread of its own."""
+
+    def __init__(self, box: Box[T], stop: Stop, notifier: Notifier) -> None:
+        self.done = box.done
+        self._box = box
+        self._stop = stop
+        self._notifier = notifier
+
+    def wait(self, until: threading.Event | None = None) -> T:
+        """Wait for the end of the flow, or for an event; then the value is None. Signals as `SyncDriver.run` tells."""
+        until = until or self._box.done
+        while not (until.is_set() or self._box.done.is_set()):
+            try:
+                self._box.start()
+                until.wait(TICK_S)
+            except BaseException as wish:  # only a signal handler raises here
+                let_go = self._stop.abandon
+                self._stop.request(wish)
+                until = self._box.done
+                if let_go or not self._box.started:
+                    raise
+        if not self._box.done.is_set() and self._stop.wish is None:
+            return None  # type: ignore[return-value]  # the event came first
+        try:
+            result: T = self._box.result()
+        except Stopped:
+            assert self._stop.wish is not None
+            raise interrupted(self._stop.wish, None, self._notifier.handle) from None
+        if self._stop.wish is not None:
+            raise interrupted(self._stop.wish, result, self._notifier.handle)
+        return result
+
+    def leave(self) -> None:
+        """Ask the flow to end at its next step; what runs at a provider runs on."""
+        self._stop.request(KeyboardInterrupt())
+
+
 class _Run:
     """One flow being carried out, with the places that it holds."""
 
-    def __init__(self, driver: SyncDriver, notifier: Notifier, stop: Stop) -> None:
+    def __init__(self, driver: SyncDriver, notifier: Notifier, stop: Stop, tracing: Tracing | None = None) -> None:
         self.driver = driver
         self.notifier = notifier
         self.stop = stop
         self.held: list[tuple[Candidate, int]] = []
+        self.tracing = tracing or Tracing(driver.journal.tracer if driver.journal else None)
 
     def drive(self, flow: Flow[T]) -> T:
         try:
             effect = next(flow)
             while True:
                 value = self._perform(effect)
-                effect = flow.send(Told(value, time.monotonic(), datetime.now(UTC), self.driver.jitter()))
+                told = Told(value, time.monotonic(), datetime.now(UTC), self.driver.jitter())
+                self.tracing.note(effect, told)
+                effect = flow.send(told)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]  # a generator's value is untyped
         finally:
@@ -262,7 +311,7 @@ class _Run:
     def _perform(self, effect: Effect) -> Any:
         match effect:
             case Persist(entry):
-                return self.notifier.entry(entry)
+                return self.driver.keep(entry)
             case Emit(event):
                 return self.notifier.event(event)
             case Release(candidate):
@@ -290,7 +339,7 @@ class _Run:
         match effect:
             case Send():
                 late = Lost(Loss.AFTER_SENDING, f"no whole reply within {effect.within_s:.0f} s")
-                return self._in_thread(lambda: self.driver.exchange(effect), effect.within_s, late)
+                return self._in_thread(lambda: self.driver.repeated(effect, self.stop), effect.within_s, late)
             case Download():
                 late_image = NotDownloaded(Fault.LOST, f"not fetched within {effect.within_s:.0f} s")
                 heeds_stop = not effect.last_chance
@@ -354,5 +403,5 @@ class _Run:
 
     def _all(self, flows: tuple[Flow[Any], ...]) -> list[Any]:
         """Run flows side by side; none is left before all have ended (gather semantics)."""
-        runs = [_Run(self.driver, self.notifier, self.stop) for _ in flows]
+        runs = [_Run(self.driver, self.notifier, self.stop, one) for one in self.tracing.beside(len(flows))]
         return side_by_side([partial(run.drive, flow) for run, flow in zip(runs, flows, strict=True)])

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 
-from anykontext.engine.effects import Entry
 from anykontext.model.events import Adjusted, Drift, Event, FailingOver, Finished, Retrying, Submitted
 from anykontext.model.job import JobHandle
 
@@ -42,12 +41,6 @@ class Notifier:
             self._on_event(event)
         except Exception:
             logger.exception("on_event raised on %s; the job goes on", type(event).__name__)
-
-    def entry(self, entry: Entry) -> None:
-        """Log what the ledger will hold."""
-        logger.debug(
-            "ledger job=%s %s %s%s", entry.job_id, entry.candidate, entry.what, f" {entry.state}" if entry.state else ""
-        )
 
 
 def _who(event: Event) -> tuple[str | None, str | None, str]:

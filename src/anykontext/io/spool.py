@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 100_000_000
 MAX_REJECTED = 20
+MAX_BYTES = 10 * 1024**3  # of all images that are kept
 _STALE_S = 24 * 3600.0
+_YOUNG_S = 3600.0
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -115,6 +117,20 @@ class Spool:
         except (FileNotFoundError, NotAPicture):
             return None
 
+    def trim(self, keep_s: float, max_bytes: int = MAX_BYTES) -> int:
+        """Delete images that are older than `keep_s` seconds, then the oldest until the rest has at most `max_bytes`.
+
+        One that is younger than an hour stays: somebody may be about to read it. Returns how many were deleted.
+        """
+        files = [(path, *_age_and_size(path)) for path in self.root.glob("[0-9a-f][0-9a-f]/*")]
+        left, deleted = sum(size for _, _, size in files), 0
+        for path, age, size in sorted(files, key=lambda one: -one[1]):
+            if age < _YOUNG_S or (age <= keep_s and left <= max_bytes):
+                continue
+            path.unlink(missing_ok=True)
+            left, deleted = left - size, deleted + 1
+        return deleted
+
     def _folder(self, name: str) -> Path:
         folder = self.root / name
         if not folder.is_dir():
@@ -144,11 +160,17 @@ class Spool:
 
 
 def _age(path: Path) -> float:
-    """Seconds since a file was written; another process may have taken it away meanwhile."""
+    """Seconds since a file was written."""
+    return _age_and_size(path)[0]
+
+
+def _age_and_size(path: Path) -> tuple[float, int]:
+    """Seconds since a file was written, and its bytes; another process may have taken it away meanwhile."""
     try:
-        return time.time() - path.stat().st_mtime
+        found = path.stat()
     except FileNotFoundError:
-        return 0.0
+        return 0.0, 0
+    return time.time() - found.st_mtime, found.st_size
 
 
 class Incoming:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from anykontext.client import generate as generate
     from anykontext.config import Config as Config
     from anykontext.engine.check import ProviderCheck as ProviderCheck
+    from anykontext.ledger import JobRecord as JobRecord
     from anykontext.model.errors import AllCandidatesFailed as AllCandidatesFailed
     from anykontext.model.errors import AnykontextError as AnykontextError
     from anykontext.model.errors import AuthenticationFailed as AuthenticationFailed
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from anykontext.model.job import JobState as JobState
     from anykontext.model.job import Task as Task
     from anykontext.model.money import Cost as Cost
+    from anykontext.model.outcome import Outcome as Outcome
     from anykontext.model.request import ImageRequest as ImageRequest
     from anykontext.model.result import Adjustment as Adjustment
     from anykontext.model.result import Attempt as Attempt
@@ -78,8 +80,10 @@ _HOME = {
         *("Adjusted", "Downloading", "Drift", "Event", "FailingOver", "Finished", "Planned", "Progress", "Retrying"),
         *("Submitted", "Submitting"),
     ),
+    "ledger": ("JobRecord",),
     "model.job": ("JobHandle", "JobState", "Task"),
     "model.money": ("Cost",),
+    "model.outcome": ("Outcome",),
     "model.request": ("ImageRequest",),
     "model.result": ("Adjustment", "Attempt", "ImageResult", "ResultImage", "Timings"),
 }

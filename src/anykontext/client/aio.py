@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any, Self
 
 from anykontext.adapting import InputImage
 from anykontext.client.core import Core, Options, edit_request, new_job_id
-from anykontext.client.jobs import AsyncJob
+from anykontext.client.jobs import AsyncJob, followed, to_its_end
 from anykontext.config import Config
 from anykontext.engine.check import ProviderCheck, check_provider, found
-from anykontext.engine.job import run_job, submit_job
+from anykontext.engine.job import run_job
 from anykontext.engine.provider import Provider
 from anykontext.io.drive_async import AsyncDriver
 from anykontext.io.notify import Notifier
 from anykontext.io.prepare import FETCH_S
+from anykontext.ledger import JobRecord
 from anykontext.model.errors import AnykontextError, ConfigurationError, ProviderError
 from anykontext.model.events import Planned
-from anykontext.model.job import JobHandle
+from anykontext.model.job import JobHandle, JobState
+from anykontext.model.outcome import Outcome
 from anykontext.model.request import ImageRequest
 from anykontext.model.result import ImageResult
 from anykontext.plugins import Registry
@@ -27,6 +29,7 @@ from anykontext.plugins import Registry
 if TYPE_CHECKING:
     import httpx
 
+    from anykontext.engine.effects import Flow
     from anykontext.engine.watch import Watch
     from anykontext.model.image import ImageInput
     from anykontext.routing.plan import Steps
@@ -44,7 +47,9 @@ class AsyncClient:
         registry: Registry | None = None,
     ) -> None:
         self._core = Core(config, transport, registry)
-        self._driver = AsyncDriver(self._core.spool, http_client=http_client)
+        self._http_client = http_client
+        self._made: AsyncDriver | None = None
+        self._followed: set[asyncio.Task[Any]] = set()
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -61,28 +66,111 @@ class AsyncClient:
 
     async def run(self, request: ImageRequest, **call_options: Any) -> ImageResult:
         """See `Client.run`."""
-        options, steps, watch = await self._begin(request, call_options, waits=True)
-        outcome = await self._driver.run(run_job(watch, steps.steps, options.policy), options.notifier)
+        begun = await self._begin(request, call_options, waits=True)
+        if isinstance(begun, AsyncJob):
+            return await begun.wait(call_options.get("deadline"))
+        options, steps, watch = begun
+        outcome = await self._claimed(run_job(watch, steps.steps, options.policy), watch, options)
         if isinstance(outcome, ProviderError):
             raise outcome
         return outcome
 
     async def submit(self, request: ImageRequest, **call_options: Any) -> AsyncJob:
-        """See `Client.submit`."""
-        options, steps, watch = await self._begin(request, call_options, waits=False)
-        policy = replace(options.policy, waits=False)
-        outcome = await self._driver.run(submit_job(watch, steps.steps, policy), options.notifier)
-        if isinstance(outcome, ProviderError):
+        """See `Client.submit`; the job is followed by a task."""
+        begun = await self._begin(request, call_options, waits=False)
+        if isinstance(begun, AsyncJob):
+            return begun
+        options, steps, watch = begun
+        ready = asyncio.get_running_loop().create_future()
+        flow = followed(watch, steps.steps, replace(options.policy, waits=False), ready.set_result)
+        following = asyncio.create_task(self._claimed(flow, watch, options))
+        wished = False
+        while not following.done() and (wished or not ready.done()):
+            try:
+                await asyncio.wait({following} if wished else {following, ready}, return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:
+                wished = True
+                following.cancel()
+        if not ready.done() or wished:
+            outcome = await following
+            assert isinstance(outcome, ProviderError)
             raise outcome
-        return AsyncJob(self._driver, outcome, watch.job_id, options, self._check_usable)
+        job = AsyncJob(self._core, self._driver, watch.job_id, options, self._check_usable, started=ready.result())
+        job._following = following
+        self._followed.add(following)
+        following.add_done_callback(self._followed.discard)
+        return job
+
+    async def _claimed(
+        self, flow: "Flow[ImageResult | ProviderError]", watch: "Watch", options: Options
+    ) -> ImageResult | ProviderError:
+        """Carry out a flow, and let the job go at its end, so that others may take it up when it still runs."""
+        claims, outcome = self._core.claims, None
+        try:
+            outcome = await self._driver.run(flow, options.notifier)
+            return outcome
+        finally:
+            if isinstance(outcome, ImageResult):
+                claims.end(watch.job_id)
+            else:
+                await asyncio.to_thread(claims.leave, watch.job_id)
 
     async def resume(self, handle: "JobHandle | str | bytes | Mapping[str, Any]", **call_options: Any) -> AsyncJob:
         """See `Client.resume`."""
         self._check_usable()
         options = self._core.options(call_options)
+        if isinstance(handle, str) and not handle.lstrip().startswith("{"):
+            return self._job(self._core.record(handle), options)
         started = self._core.resume(handle)
         assert started.accepted.handle is not None
-        return AsyncJob(self._driver, started, started.accepted.handle.job_id, options, self._check_usable)
+        job_id = started.accepted.handle.job_id
+        return AsyncJob(self._core, self._driver, job_id, options, self._check_usable, started=started)
+
+    async def job(self, job_id: str) -> AsyncJob:
+        """See `Client.job`."""
+        self._check_usable()
+        return self._job(await asyncio.to_thread(self._core.record, job_id), self._core.options({}))
+
+    async def jobs(
+        self, *, state: "JobState | str | None" = None, since: Any = None, tag: str | None = None, limit: int = 100
+    ) -> list[JobRecord]:
+        """See `Client.jobs`."""
+        self._check_usable()
+        return await asyncio.to_thread(self._core.records, state=state, since=since, tag=tag, limit=limit)
+
+    async def resolve(self, job_id: str, *, charged: bool) -> JobRecord:
+        """See `Client.resolve`."""
+        self._check_usable()
+        return await asyncio.to_thread(self._core.resolve, job_id, charged=charged)
+
+    async def forget(self, job_id: str | None = None, before: Any = None) -> int:
+        """See `Client.forget`."""
+        self._check_usable()
+        return await asyncio.to_thread(self._core.forget, job_id, before)
+
+    async def recover(self) -> list[Outcome]:
+        """See `Client.recover`."""
+        self._check_usable()
+        records: list[JobRecord] = []
+        try:
+            await to_its_end(lambda: records.extend(self._core.taken_over()))
+            jobs = [self._job(record, self._core.options({}), taken=True) for record in records]
+            return list(await asyncio.gather(*(self._collected(index, job) for index, job in enumerate(jobs))))
+        except asyncio.CancelledError:
+            for record in records:
+                await asyncio.to_thread(self._core.claims.leave, record.job_id)
+            raise
+
+    async def _collected(self, index: int, job: AsyncJob) -> Outcome:
+        try:
+            return Outcome(index, None, await job.wait(), None, job.id)
+        except AnykontextError as error:
+            return Outcome(index, None, None, error, job.id)
+
+    def _job(self, record: JobRecord, options: Options, *, taken: bool = False) -> AsyncJob:
+        return AsyncJob(
+            self._core, self._driver, record.job_id, options, self._check_usable, record=record, taken=taken
+        )
 
     async def check(self) -> list[ProviderCheck]:
         """See `Client.check`; the providers are asked at the same time."""
@@ -100,7 +188,7 @@ class AsyncClient:
 
     async def _begin(
         self, request: ImageRequest, call_options: Mapping[str, Any], *, waits: bool
-    ) -> "tuple[Options, Steps, Watch]":
+    ) -> "tuple[Options, Steps, Watch] | AsyncJob":
         self._check_usable()
         options = self._core.options(call_options)
         watch = self._driver.watch(new_job_id(), options.deadline_s)
@@ -111,11 +199,39 @@ class AsyncClient:
             fetching = self._driver.fetch_input(image, provider, min(FETCH_S, options.deadline_s))
             return asyncio.run_coroutine_threadsafe(fetching, loop).result()
 
-        steps = await asyncio.to_thread(self._core.steps, request, options, fetch_input, waits=waits)
+        def begin() -> "tuple[Steps, JobRecord | tuple[str, int]]":
+            """Plan, and write the job down, off the loop."""
+            steps, digest = self._core.steps(request, options, fetch_input, waits=waits)
+            return steps, self._core.begin(self._core.new_job(request, digest, options, watch.job_id))
+
+        planning = asyncio.ensure_future(asyncio.to_thread(begin))
+        try:
+            steps, begun = await asyncio.shield(planning)
+        except asyncio.CancelledError:
+            planning.add_done_callback(self._forsake)
+            raise
+        if isinstance(begun, JobRecord):
+            return self._job(begun, options)
+        watch.job_id, watch.attempt = begun
+        self._core.journal.keep_leases()
         names = tuple(step.candidate.name for step in steps.steps)
         excluded = tuple((one.candidate.name, one.misfit.reason) for one in steps.excluded)
         options.notifier.event(watch.emit(Planned, candidates=names, excluded=excluded).event)
         return options, steps, watch
+
+    def _forsake(self, planning: "asyncio.Future[tuple[Steps, JobRecord | tuple[str, int]]]") -> None:
+        """Nobody is there any more to submit what was begun: it must not be waited for by others."""
+        if not planning.cancelled() and planning.exception() is None:
+            _, begun = planning.result()
+            if not isinstance(begun, JobRecord):
+                planning.get_loop().run_in_executor(None, self._core.claims.leave, begun[0])
+
+    @property
+    def _driver(self) -> AsyncDriver:
+        """Made when it is first needed, with the ledger."""
+        if self._made is None:
+            self._made = AsyncDriver(self._core.spool, journal=self._core.journal, http_client=self._http_client)
+        return self._made
 
     def _check_usable(self) -> None:
         if self._closed:
@@ -135,7 +251,13 @@ class AsyncClient:
         if not self._closed:
             self._check_loop()
             self._closed = True
-            await self._driver.close()
+            followed = [*self._followed]
+            for following in followed:
+                following.cancel()
+            await asyncio.gather(*followed, return_exceptions=True)
+            if self._made is not None:
+                await self._made.close()
+            await asyncio.to_thread(self._core.close)
 
     aclose = close
 

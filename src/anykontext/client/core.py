@@ -1,14 +1,21 @@
 """What the sync and the async client share: from the words of a call to the steps that the engine takes."""
 
+import json
 import os
+import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
+from hashlib import sha256
 from inspect import iscoroutinefunction
 from typing import Any
 
 from anykontext.adapting import InputImage
+from anykontext.client.claims import Claims
+from anykontext.client.past import placed
 from anykontext.client.pictures import fitted, must_fetch
 from anykontext.config import Config, RouteConfig
 from anykontext.engine.job import Started, resumed
@@ -16,9 +23,12 @@ from anykontext.engine.misfit import Misfit
 from anykontext.engine.policy import Policy
 from anykontext.engine.provider import Candidate, Provider
 from anykontext.io.inputs import load
+from anykontext.io.journal import Journal
 from anykontext.io.notify import Notifier, OnEvent
 from anykontext.io.prepare import prepare_source
 from anykontext.io.spool import Spool
+from anykontext.io.trace import Tracer
+from anykontext.ledger import JobRecord, Ledger, New, NewJob, is_ended, open_ledger
 from anykontext.model.errors import (
     ConfigurationError,
     InvalidRequest,
@@ -26,14 +36,17 @@ from anykontext.model.errors import (
     UnknownModel,
     UnknownProvider,
 )
+from anykontext.model.frozen import thaw
 from anykontext.model.image import ImageSource
-from anykontext.model.job import JobHandle
+from anykontext.model.job import JobHandle, JobState
 from anykontext.model.request import OTHER_WORDS, ImageRequest
 from anykontext.model.words import near
 from anykontext.plugins import Registry, default_registry
 from anykontext.routing.plan import Excluded, Steps, plan
 
 FetchInput = Callable[[InputImage, Provider], InputImage]
+NOT_ASKED = frozenset({"images", "idempotency_key", "tags", "webhook_url"})  # what another request may differ in
+PERSON = "a person"  # who resolves, in the events of a job
 CALL_OPTIONS = ("provider", "route", "deadline", "max_price", "policy", "on_event")
 
 
@@ -78,6 +91,47 @@ class Core:
         _check_carried_out(self.config)
         self.providers = {one.name: one for one in self.config.provider_list(self.registry)}
         self.spool = Spool(self.config.home / "spool")
+        self.owner = uuid.uuid4().hex
+        self.claims = Claims(lambda: self.journal, self.owner)
+        self._journal: Journal | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def journal(self) -> Journal:
+        """What writes into the ledger, which is opened when it is first needed.
+
+        Raises:
+            LedgerError: It cannot be opened: then nothing is sent.
+        """
+        with self._lock:
+            if self._journal is None:
+                section = self.config.ledger
+                word = section.url.get_secret_value()
+                url = self.config.home / "ledger.sqlite3" if word == "default" else word
+                ledger = open_ledger(url, now=time.time, prompts=section.prompts)
+                tracer = (
+                    Tracer(self.config.home / "traces") if section.prompts == "full" else None
+                )  # replies echo prompts
+                self._journal = Journal(ledger, self.owner, tracer)
+                keep_s = section.keep_days * 86_400
+                ledger.forget(before=time.time() - keep_s)
+                self.spool.trim(keep_s)
+            return self._journal
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger.
+
+        Raises:
+            LedgerError: As `journal` does.
+        """
+        return self.journal.ledger
+
+    def close(self) -> None:
+        """Close the ledger, if it was opened."""
+        with self._lock:
+            if self._journal is not None:
+                self._journal.close()
 
     def split(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Tell call options and fields of the request apart.
@@ -129,8 +183,12 @@ class Core:
             return self.config.route_named(asked)
         return asked if isinstance(asked, RouteConfig) else RouteConfig.of(asked)
 
-    def steps(self, request: ImageRequest, options: Options, fetch_input: FetchInput, *, waits: bool) -> Steps:
-        """Load and prepare the images, check keys, plan, and fit the images to each candidate.
+    def steps(
+        self, request: ImageRequest, options: Options, fetch_input: FetchInput, *, waits: bool
+    ) -> tuple[Steps, str]:
+        """The plan of a request, and its digest: the same for the same request.
+
+        Load and prepare the images, check keys, plan, and fit the images to each candidate.
 
         Nothing is sent to a provider; the spool is proven to be writable first.
 
@@ -138,11 +196,10 @@ class Core:
             InvalidRequest: An image cannot be used, or the request cannot be done.
             ConfigurationError: A provider, model or key is missing, or the home folder cannot be written.
         """
-        if request.idempotency_key is not None:
-            raise InvalidRequest("idempotency_key needs the ledger, which comes with a later release; leave it out")
         candidates, keyless = self._with_keys(self._candidates(request, options))
         images = self.load(request.images)
         self.spool.ensure()
+        digest = digest_of(request, images)  # of what was asked: a URL is a URL, fetched or not
         images, candidates, unfetched = self._fetched(request, images, candidates, fetch_input)
         prepared = [prepare_source(image, self.config.input.metadata) for image in images]
         strategy = options.route.strategy
@@ -159,7 +216,24 @@ class Core:
             prepared=[adjustment for one in prepared for adjustment in one.adjustments],
         )
         ready, unfit = fitted(steps.steps)
-        return Steps(ready, (*steps.excluded, *unfit, *unfetched, *keyless))
+        return Steps(ready, (*steps.excluded, *unfit, *unfetched, *keyless)), digest
+
+    def new_job(self, request: ImageRequest, digest: str, options: Options, job_id: str) -> NewJob:
+        """The row of a job that is about to begin."""
+        now = time.time()
+        return NewJob(
+            job_id=job_id,
+            request_digest=digest,
+            prompt=request.prompt,
+            model=request.canonical_model,
+            mode=request.mode,
+            created_at=now,
+            owner=self.owner,
+            tags=request.tags,
+            tenant=request.tags.get("tenant", ""),
+            idempotency_key=request.idempotency_key,
+            deadline_at=now + options.deadline_s,
+        )
 
     def _fetched(
         self, request: ImageRequest, images: list[InputImage], candidates: list[Candidate], fetch_input: FetchInput
@@ -203,6 +277,92 @@ class Core:
             raise UnknownProvider(f"no provider {name!r} is configured; {near(name, self.providers)}")
         return self.providers[name]
 
+    def begin(self, new: NewJob) -> JobRecord | tuple[str, int]:
+        """Write a job down and work on it: its id, and the number of its next attempt. Else the job to attach to.
+
+        Raises:
+            InvalidRequest: The idempotency key belongs to another request.
+            LedgerError: It cannot be written down.
+        """
+        self.claims.begin(new.job_id)
+        began = None
+        try:
+            began = self.ledger.begin(new).result()
+        finally:
+            if not isinstance(began, New):
+                self.claims.end(new.job_id)
+        if isinstance(began, New):
+            return new.job_id, 0
+        anew = self.claims.reopened(began)
+        if anew is None:
+            return began.job
+        return anew.job_id, max((one.attempt + 1 for one in self.ledger.sends(anew.job_id)), default=0)
+
+    def record(self, job_id: str) -> JobRecord:
+        """A job of the ledger.
+
+        Raises:
+            InvalidRequest: The ledger does not know it.
+        """
+        found = self.ledger.job(job_id)
+        if found is None:
+            raise InvalidRequest(
+                f"the ledger knows no job {job_id[:80]!r}; `anykontext jobs list` shows those it knows"
+            )
+        return found
+
+    def records(
+        self, *, state: Any = None, since: Any = None, tag: str | None = None, limit: int = 100
+    ) -> list[JobRecord]:
+        """Jobs of the ledger, the newest first.
+
+        Raises:
+            InvalidRequest: The state or the time is none.
+        """
+        if state is not None and state not in set(JobState):
+            raise InvalidRequest(f"unknown state {state!r}; {near(str(state), [one.value for one in JobState])}")
+        begun = _wall(since, "since")
+        return self.ledger.jobs(state=None if state is None else JobState(state), since=begun, tag=tag, limit=limit)
+
+    def resolve(self, job_id: str, *, charged: bool) -> JobRecord:
+        """Settle by a person's word what is at risk; see `Client.resolve`.
+
+        Raises:
+            InvalidRequest: The ledger does not know the job, or there is nothing to settle.
+        """
+        before = self.record(job_id)
+        if self.ledger.resolve(job_id, charged=charged, who=PERSON).result():
+            return self.record(job_id)
+        if not is_ended(before.state) and before.state is not JobState.UNKNOWN:
+            raise InvalidRequest(
+                f"{job_id} is {before.state} and may end by itself: `anykontext jobs resume {job_id}` waits for it"
+            )
+        raise InvalidRequest(f"{job_id} is {before.state}, and no money is at risk on it: there is nothing to resolve")
+
+    def forget(self, job_id: str | None, before: Any) -> int:
+        """Delete jobs that have ended; see `Client.forget`.
+
+        Raises:
+            InvalidRequest: Neither or both are given, the time is none, or the ledger does not know the job.
+        """
+        if (job_id is None) == (before is None):
+            raise InvalidRequest("say which jobs are to be forgotten: one by its id, or all before a time")
+        if job_id is not None:
+            self.record(job_id)
+        gone = self.ledger.forget(job_id=job_id, before=_wall(before, "before")).result()
+        tracer = self.journal.tracer
+        if gone and tracer is not None:
+            for file in tracer.folder.glob("job_*.jsonl"):
+                if self.ledger.job(file.stem) is None:
+                    tracer.forget(file.stem)
+        return gone
+
+    def taken_over(self) -> list[JobRecord]:
+        """The unfinished jobs whose process is gone, now this client's to poll."""
+        owned = [self.claims.take(one.job_id) for one in self.ledger.unfinished()]
+        self.spool.ensure()
+        return [one for one in owned if one is not None]
+
     def _with_keys(self, candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Excluded]]:
         """Those whose provider has a key, and the others; the error of the first when none has one."""
         usable: list[Candidate] = []
@@ -238,11 +398,17 @@ class Core:
             UnknownProvider: Its provider is not configured here.
             UnknownModel: Its model is not one of the provider's.
         """
-        if isinstance(handle, str) and not handle.lstrip().startswith("{"):
-            raise InvalidRequest(
-                "a job is resumed by its handle (JSON); resuming by job id needs the ledger, which comes later"
-            )
         found = handle if isinstance(handle, JobHandle) else JobHandle.from_json(handle)
+        self.spool.ensure()
+        return self.started(found, *placed(found, self.ledger.handles(found.job_id)))
+
+    def started(self, found: JobHandle, attempt: int = 0, parts: tuple[int, ...] = ()) -> Started:
+        """A job that goes on from a handle, at a provider as it is configured here.
+
+        Raises:
+            UnknownProvider: Its provider is not configured here.
+            UnknownModel: Its model is not one of the provider's.
+        """
         provider = self.provider(found.provider)
         facts = provider.adapter.facts
         if facts.name != found.adapter:
@@ -252,8 +418,7 @@ class Core:
         if found.model not in facts.models:
             raise UnknownModel(f"{provider.name} has no model {found.model!r}; {near(found.model, facts.models)}")
         provider.key()
-        self.spool.ensure()
-        return resumed(Candidate(provider, found.model), found)
+        return resumed(Candidate(provider, found.model), found, attempt, parts)
 
 
 def edit_request(image: Any, prompt: Any, fields: Mapping[str, Any]) -> ImageRequest:
@@ -276,7 +441,6 @@ def _check_carried_out(config: Config) -> None:
     """Refuse settings that a later release carries out: a cap on money or a proxy that is not heeded is a trap."""
     later = {
         "budget": config.budget != type(config.budget)(),
-        "ledger": config.ledger != type(config.ledger)(),
         "network": config.network != type(config.network)(),
     }
     for section, is_set in later.items():
@@ -299,6 +463,13 @@ def seconds(value: Any, default: float) -> float:
     return float(value)
 
 
+def _wall(value: Any, name: str) -> float | None:
+    found = value.timestamp() if isinstance(value, datetime) else value
+    if found is None or (isinstance(found, int | float) and not isinstance(found, bool)):
+        return found
+    raise InvalidRequest(f"{name} is a datetime, or seconds of the wall clock, not {value!r}")
+
+
 def _usd(value: Any) -> Decimal:
     try:
         amount = Decimal(str(value))
@@ -307,3 +478,11 @@ def _usd(value: Any) -> Decimal:
     if not amount.is_finite() or amount < 0:
         raise InvalidRequest(f"max_price is an amount in USD of 0 or more, not {value!r}")
     return amount
+
+
+def digest_of(request: ImageRequest, images: Sequence[InputImage]) -> str:
+    """The SHA-256 of what a request asks for, with the content of its images: for idempotency keys."""
+    fields = {name: getattr(request, name) for name in type(request).model_fields if name not in NOT_ASKED}
+    parts = [json.dumps(thaw(fields), sort_keys=True, default=str)]
+    parts += [sha256(image.data).hexdigest() if image.data is not None else image.url or "" for image in images]
+    return sha256("\n".join(parts).encode()).hexdigest()

@@ -1,0 +1,384 @@
+"""Jobs whose process is gone: found by id or handle, and collected without a second submit."""
+
+import asyncio
+import logging
+import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import anykontext as ak
+from anykontext.io.journal import Journal
+from anykontext.ledger import Ledger, NewJob, NewSend, open_ledger
+from anykontext.sandbox import Emulator, Sandbox
+
+from .conftest import KINDS, Twin, configured, picture
+
+DEAD = "a process that is gone"
+
+
+def ledger_of(twin: Twin) -> Ledger:
+    return twin.client._core.ledger  # type: ignore[no-any-return]
+
+
+def state(twin: Twin, job_id: str) -> str:
+    return ledger_of(twin).job(job_id).state  # type: ignore[union-attr]
+
+
+def recovered(twin: Twin) -> list[ak.Outcome]:
+    return twin.wait(twin.client.recover())  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def left(bfl: Emulator, request: pytest.FixtureRequest) -> ak.JobHandle:
+    """A job of three tasks that its client left running, without a word in the ledger of how it ends."""
+    bfl.inject("never-ends")
+    with Twin("Client", configured(bfl)) as twin:
+        handle: ak.JobHandle = twin.submit(seed=7, num_images=getattr(request, "param", 1)).handle
+    bfl.clear()
+    return handle
+
+
+def gone(ledger: Ledger, job_id: str, *, sent: bool = True) -> None:
+    """A job of a process that died after its intent, or before."""
+    now = time.time()
+    ledger.begin(NewJob(job_id, "digest", "words", "flux-kontext-pro", "edit", now, DEAD), lease_s=0).result()
+    if sent:
+        send = NewSend(0, "bfl", "flux-kontext-pro", None)
+        assert ledger.intents(job_id, 0, [send], owner=DEAD).result()
+
+
+class TestResume:
+    """By id."""
+
+    def test_a_job_is_resumed_by_its_id(self, twin: Twin, bfl: Emulator, left: ak.JobHandle) -> None:
+        before = dict(bfl.counters)
+        job = twin.wait(twin.client.resume(left.job_id))
+        assert before == dict(bfl.counters)
+
+        assert 7 == twin.wait(job.wait()).seed
+        assert "succeeded" == state(twin, left.job_id)
+        assert 1 == bfl.counters["submits"]
+
+    @pytest.mark.parametrize("left", [3], indirect=True)
+    @pytest.mark.parametrize("by", ["id", "handle"])
+    def test_a_handle_of_three_tasks_is_collected(self, twin: Twin, bfl: Emulator, left: ak.JobHandle, by: str) -> None:
+        job = twin.wait(twin.client.resume(left.job_id if by == "id" else left.to_json()))
+        assert {task.id for task in left.tasks} == {task.id for task in job.handle.tasks}
+        assert 1 == len(job.handles)
+
+        assert 3 == len(twin.wait(job.wait()).images)
+        assert ["spent"] * 3 == [one.money for one in ledger_of(twin).sends(job.id)]
+        assert 3 == bfl.counters["submits"]
+
+    @pytest.mark.parametrize("call", ["resume", "job"])
+    def test_an_unknown_id_is_refused(self, twin: Twin, call: str) -> None:
+        with pytest.raises(ak.InvalidRequest, match="knows no job 'job_nowhere'"):
+            twin.wait(getattr(twin.client, call)("job_nowhere"))
+
+    def test_a_look_into_the_ledger_sends_nothing(self, twin: Twin, bfl: Emulator, left: ak.JobHandle) -> None:
+        before = dict(bfl.counters)
+
+        job = twin.wait(twin.client.job(left.job_id))
+
+        assert (left.job_id, ak.JobState.RUNNING, False) == (job.id, job.state, job.done)
+        assert (left.tasks, 1) == (job.handle.tasks, len(job.handles))
+        assert "0.04" == str(job.at_risk.amount)
+        assert before == dict(bfl.counters)
+
+    def test_a_job_that_has_ended_tells_its_end(self, twin: Twin, bfl: Emulator) -> None:
+        result = twin.edit(seed=7)
+        bfl.inject("moderated")
+        with pytest.raises(ak.Moderated) as caught:
+            twin.edit()
+        before = dict(bfl.counters)
+
+        good = twin.wait(twin.client.job(result.job_id))
+        bad = twin.wait(twin.client.resume(caught.value.job_id))
+
+        assert (ak.JobState.SUCCEEDED, True, "0") == (good.state, good.done, str(good.at_risk.amount))
+        assert result.image.data == twin.wait(good.wait()).image.data
+        assert (ak.JobState.MODERATED, True, "0") == (bad.state, bad.done, str(bad.at_risk.amount))
+        with pytest.raises(ak.Moderated):
+            twin.wait(bad.wait())
+        assert before == dict(bfl.counters)
+
+    def test_the_end_of_a_job_that_was_left_is_written_down_whatever_it_is(
+        self, twin: Twin, bfl: Emulator, left: ak.JobHandle
+    ) -> None:
+        bfl.inject("not-found-always")
+        job = twin.wait(twin.client.resume(left.to_json()))
+
+        with pytest.raises(ak.JobNotFound):
+            twin.wait(job.wait())
+        assert "failed" == state(twin, left.job_id)
+
+    def test_a_handle_of_a_later_attempt_is_written_to_that_attempt(self, twin: Twin, bfl: Emulator) -> None:
+        bfl.inject("bad-key")
+        with pytest.raises(ak.AuthenticationFailed):
+            twin.edit(seed=7, idempotency_key="k")
+        bfl.clear()
+        bfl.inject("never-ends")
+        with pytest.raises(ak.DeadlineExceeded) as caught:
+            twin.edit(seed=7, idempotency_key="k", deadline=0.3)
+        bfl.clear()
+
+        job = twin.wait(twin.client.resume(caught.value.handle))
+        twin.wait(job.wait())
+
+        assert ["free", "spent"] == [one.money for one in ledger_of(twin).sends(job.id)]
+
+    def test_a_handle_that_the_ledger_does_not_know_is_collected_all_the_same(
+        self, left: ak.JobHandle, bfl: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("ANYKONTEXT_HOME", str(tmp_path / "another"))
+        with Twin("Client", configured(bfl)) as twin:
+            assert 7 == twin.client.resume(left).wait().seed
+            assert [] == twin.client.jobs()
+
+
+def test_jobs_are_listed_by_state_time_and_tag(twin: Twin, bfl: Emulator) -> None:
+    first = twin.edit(tags={"customer": "a"})
+    time.sleep(0.02)
+    middle = time.time()
+    second = twin.edit(tags={"customer": "b", "batch": "1"})
+    bfl.inject("bad-key")
+    with pytest.raises(ak.AuthenticationFailed) as caught:
+        twin.edit()
+
+    def ids(**options: Any) -> list[str]:
+        return [one.job_id for one in twin.wait(twin.client.jobs(**options))]
+
+    third = caught.value.job_id
+    assert [third, second.job_id, first.job_id] == ids()
+    assert [second.job_id, first.job_id] == ids(state="succeeded") == ids(state=ak.JobState.SUCCEEDED)
+    assert [third] == ids(state="failed") == ids(limit=1)
+    assert [third, second.job_id] == ids(since=middle)
+    assert [second.job_id] == ids(tag="batch") == ids(tag="customer=b")
+    for wrong in ({"state": "done"}, {"since": "yesterday"}, {"since": True}):
+        with pytest.raises(ak.InvalidRequest):
+            ids(**wrong)
+
+
+class TestRecover:
+    """All at once."""
+
+    @pytest.mark.parametrize("left", [1, 3], indirect=True)
+    def test_what_a_client_left_is_collected_and_written_down(
+        self, twin: Twin, bfl: Emulator, left: ak.JobHandle
+    ) -> None:
+        (outcome,) = recovered(twin)
+
+        assert (left.job_id, None) == (outcome.job_id, outcome.error)
+        assert len(left.tasks) == len(outcome.result.images)  # type: ignore[union-attr]
+        assert "succeeded" == state(twin, left.job_id)
+        assert len(left.tasks) == bfl.counters["submits"]
+        assert [] == recovered(twin)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_an_end_that_was_never_written_is_found_again(
+        self, kind: str, bfl: Emulator, monkeypatch: pytest.MonkeyPatch, home: Path
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("anykontext.client.claims.Claims.leave", lambda *_: None)
+            writes = Journal._write
+
+            def dies(journal: Journal, entry: Any) -> Any:
+                if type(entry).__name__ in {"PartEnd", "JobEnd"}:
+                    raise sqlite3.OperationalError("the process was killed")
+                return writes(journal, entry)
+
+            patch.setattr(Journal, "_write", dies)
+            with Twin("Client", configured(bfl)) as twin:
+                twin.edit(num_images=3, seed=7)
+        assert [True] == [one.at_risk for one in _read(home)]
+
+        with Twin(kind, configured(bfl)) as twin:
+            (outcome,) = recovered(twin)
+            assert 3 == len(outcome.result.images)  # type: ignore[union-attr]
+            assert [("succeeded", False)] == [(one.state, one.at_risk) for one in ledger_of(twin).jobs()]
+        assert 3 == bfl.counters["submits"]
+
+    def test_an_intent_without_a_handle_is_unknown_and_never_sent_again(self, twin: Twin, bfl: Emulator) -> None:
+        gone(ledger_of(twin), "lost")
+
+        (outcome,) = recovered(twin)
+
+        assert isinstance(outcome.error, ak.OutcomeUnknown)
+        assert outcome.error.maybe_charged
+        job = ledger_of(twin).job("lost")
+        assert job is not None
+        assert ("unknown", "OutcomeUnknown") == (job.state, job.error["class"])  # type: ignore[index]
+        assert [] == recovered(twin)
+        assert 0 == bfl.counters["submits"]
+
+    def test_a_job_that_died_before_its_intent_cost_nothing(self, twin: Twin, bfl: Emulator) -> None:
+        gone(ledger_of(twin), "early", sent=False)
+
+        (outcome,) = recovered(twin)
+
+        assert isinstance(outcome.error, ak.Cancelled)
+        assert not outcome.error.maybe_charged
+        assert "cancelled" == state(twin, "early")
+        assert 0 == bfl.counters["submits"]
+
+    def test_a_late_handle_turns_unknown_into_running_and_is_collected(
+        self, twin: Twin, bfl: Emulator, left: ak.JobHandle
+    ) -> None:
+        ledger = ledger_of(twin)
+        gone(ledger, "late")
+        recovered(twin)
+        assert "unknown" == state(twin, "late")
+
+        assert ledger.accepted("late", 0, 0, left, owner=DEAD).result()
+        assert "running" == state(twin, "late")
+        job = twin.wait(twin.client.resume("late"))
+        ledger.renew(twin.client._core.owner, lease_s=0).result()
+
+        assert 7 == twin.wait(job.wait()).seed
+        assert "succeeded" == state(twin, "late")
+
+    def test_a_success_after_another_end_is_surplus(self, twin: Twin, left: ak.JobHandle) -> None:
+        ledger = ledger_of(twin)
+        ledger.take_over(left.job_id, DEAD).result()
+        ledger.finish(left.job_id, ak.JobState.FAILED, owner=DEAD).result()
+
+        job = twin.wait(twin.client.resume(left.to_json()))
+
+        assert 7 == twin.wait(job.wait()).seed
+        record = ledger.job(left.job_id)
+        assert record is not None
+        assert ("failed", True, True) == (record.state, record.surplus, record.charged)
+
+    def test_jobs_that_somebody_works_on_are_left_alone(self, twin: Twin, bfl: Emulator) -> None:
+        bfl.inject("never-ends")
+        job = twin.submit(seed=7)
+        with Twin(KINDS[twin.is_sync], configured(bfl)) as other:
+            assert [] == recovered(other)
+        assert [] == recovered(twin)
+        bfl.clear()
+
+        assert 7 == twin.wait(job.wait()).seed
+
+    def test_two_that_recover_at_once_collect_each_job_once(self, twin: Twin, bfl: Emulator) -> None:
+        bfl.inject("never-ends")
+        with Twin("Client", configured(bfl)) as first:
+            ids = {first.submit(seed=seed).id for seed in range(5)}
+        bfl.clear()
+        other = type(twin.client)(configured(bfl))
+
+        if twin.is_sync:
+            with ThreadPoolExecutor(2) as pool:
+                both = list(pool.map(lambda client: client.recover(), (twin.client, other)))
+        else:
+
+            async def main() -> list[list[ak.Outcome]]:
+                return await asyncio.gather(twin.client.recover(), other.recover())
+
+            both = twin.wait(main())
+        twin.wait(other.close())
+
+        assert sorted(ids) == sorted(str(outcome.job_id) for outcomes in both for outcome in outcomes)
+        assert 5 == bfl.counters["downloads"]
+        assert 5 == bfl.counters["submits"]
+
+    @pytest.mark.parametrize("after_s", [0.0, 0.02, 0.3])
+    def test_a_recovery_that_is_cancelled_leaves_the_jobs_to_others(self, bfl: Emulator, after_s: float) -> None:
+        bfl.inject("never-ends")
+        with Twin("Client", configured(bfl)) as first:
+            ids = {first.submit(seed=seed).id for seed in range(3)}
+
+        async def main(client: ak.AsyncClient) -> None:
+            task = asyncio.ensure_future(client.recover())
+            await asyncio.sleep(after_s)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        with Twin("AsyncClient", configured(bfl)) as twin:
+            twin.wait(main(twin.client))
+            bfl.clear()
+            assert set() == twin.client._core.claims._working
+            with Twin("Client", configured(bfl)) as other:
+                assert ids == {outcome.job_id for outcome in recovered(other) if outcome.error is None}
+        assert 3 == bfl.counters["submits"]
+
+    def test_f31_an_expired_link_is_renewed(self, twin: Twin, bfl: Emulator, left: ak.JobHandle) -> None:
+        bfl.inject("expired-once")
+
+        (outcome,) = recovered(twin)
+
+        assert (left.job_id, None) == (outcome.job_id, outcome.error)
+        assert 2 == bfl.counters["downloads"]
+        assert 1 == bfl.counters["submits"]
+
+    def test_a_job_of_a_provider_that_is_not_configured_here_stays(
+        self, bfl: Emulator, left: ak.JobHandle, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.ERROR)
+        with Twin("Client", ak.Config(providers={"fal": {"api_key": "sandbox"}})) as stranger:
+            (outcome,) = recovered(stranger)
+            assert isinstance(outcome.error, ak.UnknownProvider)
+            assert "running" == state(stranger, left.job_id)
+            with Twin("Client", configured(bfl)) as twin:
+                (outcome,) = recovered(twin)
+        assert None is outcome.error
+        assert [] == caplog.records
+
+
+def _read(home: Path) -> list[Any]:
+    with open_ledger(home / "ledger.sqlite3", now=time.time) as ledger:
+        return ledger.jobs()
+
+
+class TestWithoutTaskIds:
+    """Together names no task: what was accepted and not taken in is lost, and that is said."""
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_a_reply_that_came_before_the_process_died_is_unknown(
+        self, kind: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with Sandbox(providers=["together"], seconds=0.05) as sandbox:
+            emulator = sandbox.emulators["together"]
+            with monkeypatch.context() as patch:
+                writes = Journal._write
+
+                def dies(journal: Journal, entry: Any) -> Any:
+                    if type(entry).__name__ in {"PartEnd", "JobEnd"}:
+                        raise sqlite3.OperationalError("the process was killed")
+                    return writes(journal, entry)
+
+                patch.setattr(Journal, "_write", dies)
+                with Twin("Client", ak.Config(providers={"together": emulator.config()})) as twin:
+                    job_id = twin.edit(picture(), seed=7).job_id
+
+            with Twin(kind, ak.Config(providers={"together": emulator.config()})) as twin:
+                (outcome,) = recovered(twin)
+                assert isinstance(outcome.error, ak.OutcomeUnknown)
+                assert (job_id, "unknown") == (outcome.job_id, state(twin, job_id))
+                assert ledger_of(twin).resolve(job_id, charged=True, who="me").result()
+            assert 1 == emulator.counters["submits"]
+
+
+class TestOtherProviders:
+    """What a handle holds is enough at each of them."""
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("name", ["fal", "kie"])
+    def test_what_a_client_left_is_collected(self, kind: str, name: str) -> None:
+        with Sandbox(providers=[name], seconds=0.05) as sandbox:
+            emulator = sandbox.emulators[name]
+            config = ak.Config(providers={name: {**emulator.config(), "poll_interval_s": 0.01}})
+            emulator.inject("never-ends")
+            with Twin("Client", config) as twin:
+                job = twin.submit(seed=7) if name == "fal" else twin.submit()
+            emulator.clear()
+
+            with Twin(kind, config) as twin:
+                (outcome,) = recovered(twin)
+                assert (job.id, None) == (outcome.job_id, outcome.error)
+                assert "succeeded" == state(twin, job.id)
+            assert 1 == emulator.counters["submits"]

@@ -20,7 +20,17 @@ from anykontext.plugins import Broken, Registry, default_registry
 from anykontext.sandbox import MissingExtra, Sandbox
 
 VARIABLES = ("BFL_API_KEY", "BLACK_FOREST_LABS_API_KEY", "FLUX_API_KEY")
-HEAVY = ("httpx", "pydantic", "rich", "PIL", "starlette", "anykontext.client", "anykontext.config", "logging")
+HEAVY = (
+    "httpx",
+    "pydantic",
+    "rich",
+    "PIL",
+    "sqlite3",
+    "starlette",
+    "anykontext.client",
+    "anykontext.config",
+    "logging",
+)
 
 
 @pytest.fixture
@@ -175,7 +185,7 @@ class TestResume:
         assert cli("jobs", "resume", "@late.json").out == "image-flux-kontext-pro-1.jpg\n"
 
     def test_what_is_no_handle_is_refused(self, cli: Callable[..., Any], late: Any, work: Path) -> None:
-        cli("jobs", "resume", "job_123").refused("later release", "by its handle")
+        cli("jobs", "resume", "job_123").refused("knows no job 'job_123'", "anykontext jobs list")
         cli("jobs", "resume", "{}").refused("not a job handle")
         cli("jobs", "resume", '{"error": {"job": null}}').refused("no provider had accepted")
         cli("jobs", "resume", "[1]").refused("no job handle")
@@ -185,9 +195,10 @@ class TestResume:
 
 
 class TestWhole:
-    def test_help_loads_nothing_heavy(self) -> None:
+    @pytest.mark.parametrize("command", [["edit"], ["jobs"], ["jobs", "list"], ["jobs", "collect"]])
+    def test_help_loads_nothing_heavy(self, command: list[str]) -> None:
         code = (
-            "import sys, anykontext.cli; anykontext.cli.main(['edit', '--help']); "
+            f"import sys, anykontext.cli; anykontext.cli.main([*{command!r}, '--help']); "
             f"sys.exit(' '.join(sorted(set(sys.modules) & set({HEAVY!r}))) or 0)"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

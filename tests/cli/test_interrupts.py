@@ -1,6 +1,5 @@
 """Ctrl-C and SIGTERM, in a process of its own."""
 
-import json
 import shlex
 import signal
 from collections.abc import Callable
@@ -10,6 +9,7 @@ import pytest
 
 from anykontext.cli.failures import Interrupted
 from anykontext.cli.interrupt import Phase, Tracker, interrupted
+from anykontext.model.errors import Unavailable
 from anykontext.model.job import JobHandle, Task
 
 EDIT = ("edit", "photo.jpg", "make it blue", "--provider", "bfl")
@@ -31,7 +31,7 @@ def test_ctrl_c_after_the_provider_accepted_tells_how_to_go_on(start: Callable[.
     (command,) = [line for line in ended.err.splitlines() if line.startswith("Go on with it: ")]
     words = shlex.split(command.removeprefix("Go on with it: "))
     assert words[:3] == ["anykontext", "jobs", "resume"]
-    assert json.loads(words[3]) == ended.error["job"]
+    assert words[3] == ended.error["job_id"]
     assert words[4:] == ["-o", "out dir.png", "--config", "ak.toml"]
 
     again = start(*words[1:]).end()
@@ -45,7 +45,7 @@ def test_sigterm_is_as_ctrl_c_and_the_sandbox_ends_with_the_command(start: Calla
     running = start(*EDIT, "--sandbox", "--seconds", "30")
     running.said("accepted by bfl")
     running.send(signal.SIGTERM)
-    running.end().refused("Interrupted: job job_", "anykontext jobs resume '{", "The sandbox has ended", code=130)
+    running.end().refused("Interrupted: job job_", "anykontext jobs resume job_", "The sandbox has ended", code=130)
 
 
 @pytest.mark.sandbox
@@ -83,6 +83,25 @@ def test_a_submit_in_flight_that_nobody_waited_for_may_be_charged() -> None:
     error = interrupted(Tracker(phase=Phase.SENDING, job_id="job_1", provider="bfl"), None, str)
     assert error.fields["maybe_charged"] is True
     assert "may have been accepted" in str(error)
+
+
+def test_a_submit_that_nobody_waited_for_is_settled_by_resolve() -> None:
+    tracker = Tracker(phase=Phase.SENDING, job_id="job_1", provider="bfl", in_ledger=True)
+    assert interrupted(tracker, None, str).__notes__ == [
+        "Once you know: anykontext jobs resolve job_1 --charged (or --not-charged)"
+    ]
+
+
+def test_a_refused_submit_has_nothing_to_resolve() -> None:
+    tracker = Tracker(phase=Phase.SENDING, job_id="job_1", provider="bfl", in_ledger=True)
+    cause = Unavailable("busy", provider="bfl", model="flux-kontext-pro", job_id="job_1")
+    assert not hasattr(interrupted(tracker, cause, str), "__notes__")
+
+
+def test_a_job_taken_up_from_the_ledger_goes_on_by_its_id() -> None:
+    error = interrupted(Tracker(job_id="job_1"), None, lambda one: f"resume {one}")
+    assert "job job_1 was taken up; nothing was sent anew" in str(error)
+    assert error.__notes__ == ["resume job_1"]
 
 
 def test_handles_of_earlier_attempts_that_may_be_charged_are_told_too() -> None:

@@ -38,6 +38,7 @@ class Tracker:
         lost: Handles of earlier attempts that may have been charged.
         maybe_charged: Whether money may have been spent on an earlier attempt.
         told: The adjustments that have been told.
+        in_ledger: Whether the ledger knows the job in later processes, too.
     """
 
     handle: JobHandle | None = None
@@ -47,10 +48,13 @@ class Tracker:
     lost: list[JobHandle] = field(default_factory=list)
     maybe_charged: bool = False
     told: list[Any] = field(default_factory=list)
+    in_ledger: bool = False
 
     def __post_init__(self) -> None:
         if self.handle is not None:
             self.phase, self.job_id, self.provider = Phase.ACCEPTED, self.handle.job_id, self.handle.provider
+        elif self.job_id is not None and self.phase is Phase.BEFORE:
+            self.phase = Phase.ACCEPTED  # taken up from the ledger, with images in the spool or without a task
 
     def event(self, event: events.Event) -> None:
         """Take note of one event."""
@@ -106,14 +110,17 @@ class Signals:
 
 
 def interrupted(
-    tracker: Tracker, cause: BaseException | None, resume: Callable[[JobHandle], str], saved: Sequence[Path] = ()
+    tracker: Tracker,
+    cause: BaseException | None,
+    resume: Callable[[JobHandle | str], str],
+    saved: Sequence[Path] = (),
 ) -> Interrupted:
     """What is told after Ctrl-C.
 
     Args:
         tracker: What is known of the job.
         cause: The error of a submit that could not be waited for, or that was refused meanwhile.
-        resume: Tells how a job is taken up again.
+        resume: Tells how a job is taken up again, by its handle or its id.
         saved: Images that came all the same, and that nobody could have asked for again.
     """
     known: dict[str, Any] = {"provider": tracker.provider, "job_id": tracker.job_id}
@@ -135,6 +142,9 @@ def interrupted(
         handle = tracker.handle
         tracker.maybe_charged = True
         what = f"job {handle.job_id} was accepted by {handle.provider}: it runs on there, and may be charged"
+    elif tracker.phase is Phase.ACCEPTED:
+        handle, tracker.maybe_charged = None, True
+        what = f"job {tracker.job_id} was taken up; nothing was sent anew"
     elif tracker.phase is Phase.SENDING:
         handle, tracker.maybe_charged = None, True
         what = (
@@ -150,4 +160,9 @@ def interrupted(
     error = Interrupted(f"Interrupted: {what}", **known)
     for one in (*tracker.lost, *([handle] if handle else [])):
         error.add_note(resume(one))
+    if handle is None and tracker.phase is Phase.ACCEPTED and tracker.job_id is not None:
+        error.add_note(resume(tracker.job_id))
+    nobody_knows = handle is None and tracker.phase is Phase.SENDING
+    if nobody_knows and tracker.in_ledger and (cause is None or isinstance(cause, OutcomeUnknown)):
+        error.add_note(f"Once you know: anykontext jobs resolve {tracker.job_id} --charged (or --not-charged)")
     return error

@@ -11,11 +11,12 @@ from typing import Any
 
 from anykontext.cli.interrupt import Signals, Tracker, interrupted
 from anykontext.cli.logs import logs
-from anykontext.cli.options import configured
+from anykontext.cli.options import config_of_ledger, configured
 from anykontext.cli.progress import display, tell_adjustment
 from anykontext.cli.say import Say
 from anykontext.cli.target import Target
 from anykontext.client import Client
+from anykontext.config import Config
 from anykontext.io.files import media_type_of
 from anykontext.model.errors import Kind, ProviderError
 from anykontext.model.events import Event
@@ -23,7 +24,7 @@ from anykontext.model.job import JobHandle
 from anykontext.model.result import ImageResult, ResultImage
 
 # Ends of a question: the task may still run, or its image may still be fetched.
-_OPEN = {
+OPEN = {
     *(Kind.DEADLINE_EXCEEDED, Kind.PROTOCOL_ERROR, Kind.UNAVAILABLE, Kind.AUTHENTICATION_FAILED, Kind.RATE_LIMITED),
     *(Kind.REQUEST_REJECTED, Kind.OUT_OF_CREDIT),
 }
@@ -41,6 +42,7 @@ class Work:
         say: Where things are said.
         run: Gets the result from a client.
         handle: Of the job that is resumed.
+        job_id: Of the job that is resumed from the ledger.
     """
 
     given: Mapping[str, Any]
@@ -49,10 +51,11 @@ class Work:
     say: Say
     run: Run
     handle: JobHandle | None = None
+    job_id: str | None = None
     tracker: Tracker = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tracker", Tracker(self.handle))
+        object.__setattr__(self, "tracker", Tracker(self.handle, job_id=self.job_id))
 
     def do(self) -> None:
         """Run the job, save its images, and tell.
@@ -76,6 +79,10 @@ class Work:
             except ProviderError as error:
                 for handle in _open_handles(error):
                     error.add_note(self._resume(handle))
+                if error.kind is Kind.OUTCOME_UNKNOWN and error.job_id and self.tracker.in_ledger:
+                    error.add_note(
+                        f"Once you know: anykontext jobs resolve {error.job_id} --charged (or --not-charged)"
+                    )
                 raise
 
     def _result(self, show: Callable[[Event], None]) -> ImageResult:
@@ -83,16 +90,28 @@ class Work:
             self.tracker.event(event)
             show(event)
 
-        with configured(self.given) as config, Client(config) as client:
-            return self.run(client, on_event)
+        with configured(self.given) as given:
+            load = config_of_ledger if self.job_id else Config.load
+            config = given if isinstance(given, Config) else load(given)
+            from_elsewhere = self.handle is not None and self.job_id is None
+            self.tracker.in_ledger = not from_elsewhere and config.ledger.url.get_secret_value() != "memory"
+            with Client(config) as client:
+                return self.run(client, on_event)
 
-    def _resume(self, handle: JobHandle) -> str:
+    def _resume(self, job: JobHandle | str) -> str:
+        """The command that goes on with a job: by its id where a later process knows it, else by its handle."""
         out = self.given["out"] or str(self.names[0])
-        words = ["anykontext", "jobs", "resume", handle.to_json(), "-o", out]
+        words = ["anykontext", "jobs", "resume", self._named(job), "-o", out]
         words += ["--config", self.given["config"]] if self.given["config"] else []
         words += ["--force"] if self.given["force"] else []
         lost = "\n(The sandbox has ended with this command, and its jobs with it.)" if self.given["sandbox"] else ""
         return f"Go on with it: {shlex.join(words)}{lost}"
+
+    def _named(self, job: JobHandle | str) -> str:
+        """An earlier attempt has its handle only: the id stands for the latest."""
+        if isinstance(job, str):
+            return job
+        return job.job_id if self.tracker.in_ledger and job == self.tracker.handle else job.to_json()
 
     def _tell(self, result: ImageResult, paths: Sequence[Path]) -> None:
         for adjustment in result.adjustments:
@@ -109,7 +128,7 @@ class Work:
 
 def _open_handles(error: ProviderError) -> list[JobHandle]:
     """The handles of attempts that may still give an image."""
-    return [one.handle for one in error.errors if one.handle is not None and one.kind in _OPEN]
+    return [one.handle for one in error.errors if one.handle is not None and one.kind in OPEN]
 
 
 def summary(result: ImageResult) -> str:

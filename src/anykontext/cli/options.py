@@ -148,6 +148,21 @@ def check_sandbox_options(given: Mapping[str, Any]) -> None:
             raise click.UsageError(f"{option} is for the emulators: add --sandbox")
 
 
+def config_of_ledger(path: str | None) -> "Config":
+    """The configuration for work on the ledger, which needs no provider: where there is none, one without a key.
+
+    Raises:
+        ConfigurationError: It cannot be used.
+    """
+    from anykontext.config import Config
+    from anykontext.plugins import default_registry
+
+    config = Config.load(path)
+    if config.providers:
+        return config
+    return Config(providers={name: {} for name in default_registry().adapters}, ledger=config.ledger)
+
+
 @contextlib.contextmanager
 def started(faults: Sequence[str], seconds: float | None) -> Iterator["Sandbox"]:
     """A sandbox that runs; what is wrong with its options is a usage error."""

@@ -21,6 +21,7 @@ from anykontext.ledger import JobRecord, SendRecord, is_ended
 from anykontext.sandbox import Emulator, Sandbox
 
 CHILD = Path(__file__).with_name("child.py")
+STILL_S = 0.25  # without another submit
 MINUTE_S = 61.0  # a lease is over then
 RECOVERY_S = 10.0  # the deadline: nothing is waited for that long
 LOOP = frozenset({"Sleep", "Send(poll)", "Emit(Progress)"})  # as often as the task takes: one time is like the next
@@ -210,6 +211,8 @@ class Lab:
         told = self.nursery.run(**what)
         if point in IN_THE_SUBMIT:
             self._wait_for_a_submit()
+        if point in IN_THE_SUBMIT or images > 1:
+            self._wait_until_it_is_still()
         with later(MINUTE_S):
             return self.looked_after(home, told["code"])
 
@@ -218,6 +221,15 @@ class Lab:
         until = time.monotonic() + 5.0
         while not self.emulator.counters["submits"] and time.monotonic() < until:
             time.sleep(0.002)
+
+    def _wait_until_it_is_still(self) -> None:
+        """Until the emulator has read all that was on its way."""
+        seen, since = -1, time.monotonic()
+        while time.monotonic() - since < STILL_S:
+            now = self.emulator.counters["submits"]
+            if now != seen:
+                seen, since = now, time.monotonic()
+            time.sleep(0.01)
 
     def looked_after(self, home: Path, code: int | None) -> Aftermath:
         """Recover what is left in a home, once and once more."""

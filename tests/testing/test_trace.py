@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from anykontext.engine.job import run_job
 from anykontext.engine.negotiate import negotiate
 from anykontext.engine.policy import Policy
 from anykontext.engine.provider import Candidate
+from anykontext.io.trace import Tracer
 from anykontext.sandbox import Sandbox
 from anykontext.testing.trace import Differs, read, replay, watch
 
@@ -120,3 +122,34 @@ def test_a_ledger_that_keeps_no_prompts_keeps_no_traces(sandbox: Sandbox, home: 
 
     assert not (home / "traces").exists()
     assert not [path for path in home.rglob("*") if path.is_file() and SECRET_WORDS.encode() in path.read_bytes()]
+
+
+def test_a_ledger_in_memory_keeps_no_traces(sandbox: Sandbox, home: Path) -> None:
+    with ak.Client(sandbox.config(ledger={"url": "memory"})) as client:
+        client.edit(picture(), SECRET_WORDS, provider="bfl")
+
+    assert not (home / "traces").exists()
+
+
+def test_traces_end_with_their_time_and_beyond_their_size(tmp_path: Path) -> None:
+    tracer = Tracer(tmp_path)
+    files = [tmp_path / f"job_{letter * 32}.jsonl" for letter in "abc"]
+    for age, file in enumerate(files):
+        file.write_text("x" * 10)
+        os.utime(file, (1000 + age, 1000 + age))
+
+    tracer.sweep(1001.0)
+    assert [False, True, True] == [file.exists() for file in files]
+    tracer.sweep(0.0, max_bytes=15)
+    assert [False, False, True] == [file.exists() for file in files]
+
+
+def test_a_torn_line_spoils_only_itself(sandbox: Sandbox) -> None:
+    file, result, config = made(sandbox, "bfl")
+    lines = len(read(file))
+    with file.open("a") as torn:
+        torn.write('\n{"half')
+    with ak.Client(config) as client:
+        tracer = client._core.journal.tracer
+        assert tracer is not None
+        assert lines == len(tracer.lines(result.job_id))

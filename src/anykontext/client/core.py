@@ -109,13 +109,14 @@ class Core:
                 word = section.url.get_secret_value()
                 url = self.config.home / "ledger.sqlite3" if word == "default" else word
                 ledger = open_ledger(url, now=time.time, prompts=section.prompts)
-                tracer = (
-                    Tracer(self.config.home / "traces") if section.prompts == "full" else None
-                )  # replies echo prompts
+                kept = section.prompts == "full" and word != "memory"  # a reply may echo the prompt
+                tracer = Tracer(self.config.home / "traces") if kept else None
                 self._journal = Journal(ledger, self.owner, tracer)
                 keep_s = section.keep_days * 86_400
                 ledger.forget(before=time.time() - keep_s)
                 self.spool.trim(keep_s)
+                if tracer is not None:
+                    tracer.sweep(time.time() - keep_s)
             return self._journal
 
     @property
@@ -349,12 +350,13 @@ class Core:
             raise InvalidRequest("say which jobs are to be forgotten: one by its id, or all before a time")
         if job_id is not None:
             self.record(job_id)
-        gone = self.ledger.forget(job_id=job_id, before=_wall(before, "before")).result()
+        until = _wall(before, "before")
+        gone = self.ledger.forget(job_id=job_id, before=until).result()
         tracer = self.journal.tracer
-        if gone and tracer is not None:
-            for file in tracer.folder.glob("job_*.jsonl"):
-                if self.ledger.job(file.stem) is None:
-                    tracer.forget(file.stem)
+        if tracer is not None and job_id is not None and gone:
+            tracer.forget(job_id)
+        if tracer is not None and until is not None:
+            tracer.sweep(until)
         return gone
 
     def taken_over(self) -> list[JobRecord]:

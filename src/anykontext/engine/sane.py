@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 from anykontext.adapting import State, Succeeded
 
@@ -11,13 +12,14 @@ def sane(state: State) -> State:
     if not isinstance(state, Succeeded):
         return state
     seed, prompt = state.seed, state.prompt
-    return replace(
-        state,
-        seed=seed if isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 else None,
-        prompt=prompt if isinstance(prompt, str) else None,
-        cost_usd=_amount(state.cost_usd),
-        units=_amount(state.units),
-    )
+    known = {
+        "seed": seed if isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 else None,
+        "prompt": prompt if isinstance(prompt, str) else None,
+        "cost_usd": _amount(state.cost_usd),
+        "units": _amount(state.units),
+    }
+    changed: dict[str, Any] = {name: value for name, value in known.items() if getattr(state, name) is not value}
+    return replace(state, **changed) if changed else state
 
 
 def _amount(value: object) -> Decimal | None:

@@ -5,6 +5,7 @@ holds `path` (the flow: a word of its own, and `word.1.0` for the first of flows
 what tells it from others), `told` (the outcome), `mono` (seconds since the first line of this flow), `wall`, `jitter`.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from anykontext.engine.redact import excerpt, without_signatures
 from anykontext.model.result import ResultImage
 
 HEADERS = ("retry-after", "date", "content-type", "x-ratelimit-reset", "x-fal-billable-units", "x-fal-request-id")
+MAX_BYTES = 200 * 1024**2  # of all traces together
 LONGEST = 200_000  # characters of a reply that are kept
 _NAME = re.compile(r"job_[0-9a-f]{32}")
 log = logging.getLogger("anykontext")
@@ -50,7 +52,7 @@ class Tracer:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             file = os.open(self.file(job_id), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             with os.fdopen(file, "a", encoding="utf-8") as lines:
-                lines.write(json.dumps(line, separators=(",", ":")) + "\n")
+                lines.write("\n" + json.dumps(line, separators=(",", ":")))  # a torn line before it spoils only itself
         except OSError as error:
             log.debug("no trace of %s: %s", job_id, error)
 
@@ -62,7 +64,23 @@ class Tracer:
         """The lines of a job; none when there is no trace."""
         if not _NAME.fullmatch(job_id) or not self.file(job_id).is_file():
             return []
-        return [json.loads(line) for line in self.file(job_id).read_text(encoding="utf-8").splitlines() if line]
+        found = []
+        for line in self.file(job_id).read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError):  # empty, or torn by a full disk or a kill
+                found.append(json.loads(line))
+        return found
+
+    def sweep(self, before: float, max_bytes: int = MAX_BYTES) -> None:
+        """Delete traces that were last written before a time, then the oldest until the rest has so many bytes."""
+        files = []
+        for file in self.folder.glob("job_*.jsonl"):
+            with contextlib.suppress(OSError):  # another process may have taken it away
+                files.append((file.stat().st_mtime, file.stat().st_size, file))
+        left = sum(size for _, size, _ in files)
+        for written, size, file in sorted(files):
+            if written < before or left > max_bytes:
+                file.unlink(missing_ok=True)
+                left -= size
 
     def forget(self, job_id: str) -> None:
         """Delete the trace of a job."""

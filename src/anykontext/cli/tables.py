@@ -1,20 +1,25 @@
 """Tables: drawn by rich on a terminal, aligned plain lines elsewhere."""
 
+import shutil
 import sys
 from collections.abc import Sequence
 
 from anykontext.cli.say import Say, on_terminal, printable
 
+GAP = 3  # columns between two of a table that is drawn
+LAST = 8  # columns that the last one, which wraps, needs at least
+
 
 def show(say: Say, heads: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
     """Write a table to stdout."""
     rows = [[printable(cell) for cell in row] for row in rows]
-    if on_terminal(sys.stdout):
+    widths = [max(len(row[index]) for row in [heads, *rows]) for index in range(len(heads))]
+    needed = sum(width + GAP for width in widths[:-1]) + min(widths[-1], LAST)
+    if on_terminal(sys.stdout) and needed <= shutil.get_terminal_size().columns:  # rich would cut ids and names
         say.result(_drawn(heads, rows, title))
         return
     if title:
         say.result(title)
-    widths = [max(len(row[index]) for row in [heads, *rows]) for index in range(len(heads))]
     for row in [heads, *rows]:
         say.result("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 

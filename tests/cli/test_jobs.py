@@ -353,6 +353,16 @@ class TestCollect:
         assert (ended.code, ended.out, ended.err) == (0, "There is nothing to collect.\n", "")
         assert cli("jobs", "collect", "--json").json == []
 
+    def test_a_job_whose_process_was_there_a_moment_ago_is_told_of(self, cli: Cli, late: str, work: Path) -> None:
+        with sqlite3.connect(Path(os.environ["ANYKONTEXT_HOME"]) / "ledger.sqlite3") as ledger:
+            ledger.execute("UPDATE jobs SET lease_until = ?", (time.time() + 60,))
+        ledger.close()
+
+        ended = cli("jobs", "collect")
+
+        assert (ended.code, ended.out) == (7, "There is nothing to collect now.\n")
+        assert "another process works on it, or one that ended less than a minute ago" in ended.err
+
     def test_what_nobody_waits_for_lands_in_the_spool(self, cli: Cli, late: str, bfl: Emulator) -> None:
         ended = cli("jobs", "collect", "--json")
         (found,) = ended.json

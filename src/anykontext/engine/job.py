@@ -1,7 +1,7 @@
 """A job is a flow of flows: candidates are tried one after the other, by the rules of money and of the caller."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from anykontext.adapting import Kind, State, Succeeded, Task
@@ -110,15 +110,6 @@ def start_job(
             return (yield from _give_up(watch, trail, outcome, all_passed_over=goes_on and is_last))
         yield from _go_on(watch, outcome)
     raise AssertionError("a plan has at least one step")
-
-
-def submit_job(watch: Watch, steps: Sequence[Step], policy: Policy) -> Flow[Started | ProviderError]:
-    """Submit until a candidate accepts; images that came at once are put into the spool, waited for or not."""
-    started = yield from start_job(watch, steps, policy)
-    if not isinstance(started, Started) or started.accepted.handle is not None:
-        return started
-    outcome = yield from wait_for(watch, started)
-    return replace(started, result=outcome) if isinstance(outcome, ImageResult) else outcome
 
 
 def run_job(watch: Watch, steps: Sequence[Step], policy: Policy) -> Flow[ImageResult | ProviderError]:

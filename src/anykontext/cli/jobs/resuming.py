@@ -16,6 +16,8 @@ from anykontext.cli.options import (
     say_of,
 )
 
+MANY = 100_000  # jobs of a ledger that are looked through
+
 
 @click.command()
 @click.argument("job", metavar="ID|HANDLE|@FILE|-")
@@ -99,16 +101,18 @@ def collect(**given: Any) -> None:
     """Collect every unfinished job of the ledger whose process is gone. Nothing is submitted.
 
     Prints how each ended, and where its images are. Exit codes: 0 when the end of each is known now, or there was
-    none; 6 when nobody knows what became of one (see `jobs resolve`); 7 when one still runs; 3 when one could not be
+    none; 6 when nobody knows what became of one (see `jobs resolve`); 7 when one still runs (another
+    process may work on it); 3 when one could not be
     asked for, as its provider is not configured or has no key; 5 when a question went unanswered.
     """
     import json
 
-    from anykontext.cli.failures import Interrupted
+    from anykontext.cli.failures import DEADLINE, Interrupted
     from anykontext.cli.jobs.taking_up import Collected, exit_code, folder_of
     from anykontext.cli.logs import logs
     from anykontext.cli.say import printable
     from anykontext.client import Client
+    from anykontext.ledger import is_ended
     from anykontext.model.job import JobState
 
     say = say_of(given)
@@ -119,11 +123,14 @@ def collect(**given: Any) -> None:
         except KeyboardInterrupt:
             raise Interrupted("Interrupted: nothing was sent anew; `anykontext jobs collect` goes on") from None
         told = {one.job_id for one in found}
-        before = [one for one in client.jobs(state=JobState.UNKNOWN) if one.job_id not in told]
+        others = [one for one in client.jobs(limit=MANY) if one.job_id not in told]
+    before = [one for one in others if one.state is JobState.UNKNOWN]
+    busy = [one for one in others if one.state in {JobState.QUEUED, JobState.RUNNING}]
+    left = [one for one in others if is_ended(one.state) and one.at_risk]
     if say.as_json:
         say.result(json.dumps([one.to_json() for one in found]))
     elif not found:
-        say.result("There is nothing to collect.")
+        say.result("There is nothing to collect now." if busy else "There is nothing to collect.")
     else:
         say.result(printable("\n".join(str(one) for one in found)))
     for one in found:
@@ -131,4 +138,14 @@ def collect(**given: Any) -> None:
             say.note(one.advice)
     if before:
         say.note(f"{len(before)} more: outcome unknown since before; see `anykontext jobs list --state unknown`")
-    sys.exit(exit_code(found))
+    if busy:
+        say.note(
+            f"{len(busy)} more: another process works on it, or one that ended less than a minute ago; "
+            "collect again in a minute"
+        )
+    if left:
+        say.note(
+            f"{len(left)} more: ended, and money is at risk on an attempt that was left, such as {left[0].job_id}; "
+            "`anykontext jobs show` has its handles, and `jobs resume HANDLE` asks the provider"
+        )
+    sys.exit(exit_code(found) or (DEADLINE if busy else 0))

@@ -124,6 +124,7 @@ class Registry:
             for adapter in plugin.adapters:
                 claims.setdefault(adapter.facts.name, []).append((plugin, adapter))
         self._plugin = {name: found[0][0] for name, found in claims.items() if len(found) == 1}
+        self._prices: dict[str, Mapping[str, Price]] = {}  # by package: a file is read once
         self.adapters: Mapping[str, Adapter] = Frozen(
             {name: found[0][1] for name, found in claims.items() if len(found) == 1}
         )
@@ -226,8 +227,11 @@ class Registry:
             ConfigurationError: The file cannot be read or does not have the format; it is named. Or as `adapter` does.
         """
         package = self.package(name)
-        if not package:
-            return Frozen()
+        if package not in self._prices:
+            self._prices[package] = self._price_list(package) if package else Frozen()
+        return self._prices[package]
+
+    def _price_list(self, package: str) -> Mapping[str, Price]:
         file = importlib.resources.files(package) / "prices.toml"
         try:
             return Frozen(price_list(file.read_text(encoding="utf-8"), self.models()) if file.is_file() else {})

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -292,6 +293,7 @@ def at_risk(send: SendRecord) -> bool:
 
 
 TestMachine = Machine.TestCase
+TestMachine.pytestmark = [pytest.mark.timeout(600)]  # many examples, on machines of any speed
 TestMachine.settings = settings(
-    max_examples=250, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=200, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )

@@ -192,7 +192,7 @@ class TestShow:
             assert word in ended.out
 
     def test_one_that_was_never_sent_can_be_asked_for_again(self, cli: Cli, bfl: Emulator) -> None:
-        core = Core("anykontext.toml", "httpx", None)
+        core = Core("anykontext.toml", "httpx", None).store
         new = NewJob("job_1", "digest", "x", "flux-kontext-pro", "edit", time.time(), core.owner)
         core.ledger.begin(new).result()
         assert "A process works on it" in cli("jobs", "show", "job_1").out

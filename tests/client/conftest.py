@@ -50,7 +50,7 @@ def hasty(watch: Watch, troubles: int, asked: float | None, *, first_s: float) -
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The patience of the engine, in tenths of a second; what it is patient with stays."""
-    monkeypatch.setattr("anykontext.client.core.Policy", partial(Policy, submit_grace_s=0.2))
+    monkeypatch.setattr("anykontext.client.options.Policy", partial(Policy, submit_grace_s=0.2))
     monkeypatch.setattr("anykontext.engine.submit.FIRST_REPEAT_S", 0.02)
     monkeypatch.setattr("anykontext.engine.submit.PATIENCE_S", 0.1)
     monkeypatch.setattr("anykontext.engine.follow.repeat_after", hasty)

@@ -374,7 +374,7 @@ def test_who_attaches_gets_the_image_of_the_provider_that_the_job_went_on_to(kin
 
 def test_a_call_that_was_cancelled_while_it_was_planned_leaves_a_key_that_can_be_used(bfl: Emulator) -> None:
     with Twin("AsyncClient", configured(bfl)) as twin:
-        core = twin.client._core
+        core = twin.client._core.store
         begin = core.begin
 
         def slow(new: Any) -> Any:

@@ -208,7 +208,7 @@ class TestFollowing:
         twin.submit()
 
         assert 1 == len(twin.client._followed)
-        assert 1 == len(twin.client._core.claims._working)
+        assert 1 == len(twin.client._core.store.claims._working)
 
     def test_a_job_that_was_left_at_its_deadline_can_be_collected_by_others(self, twin: Twin, bfl: Emulator) -> None:
         bfl.inject("never-ends")

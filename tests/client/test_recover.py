@@ -236,7 +236,7 @@ class TestRecover:
         assert ledger.accepted("late", 0, 0, left, owner=DEAD).result()
         assert "running" == state(twin, "late")
         job = twin.wait(twin.client.resume("late"))
-        ledger.renew(twin.client._core.owner, lease_s=0).result()
+        ledger.renew(twin.client._core.store.owner, lease_s=0).result()
 
         assert 7 == twin.wait(job.wait()).seed
         assert "succeeded" == state(twin, "late")
@@ -301,7 +301,7 @@ class TestRecover:
         with Twin("AsyncClient", configured(bfl)) as twin:
             twin.wait(main(twin.client))
             bfl.clear()
-            assert set() == twin.client._core.claims._working
+            assert set() == twin.client._core.store.claims._working
             with Twin("Client", configured(bfl)) as other:
                 assert ids == {outcome.job_id for outcome in recovered(other) if outcome.error is None}
         assert 3 == bfl.counters["submits"]

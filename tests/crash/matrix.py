@@ -16,7 +16,7 @@ from typing import Any, Self
 from unittest import mock
 
 import anykontext as ak
-from anykontext.client import core
+from anykontext.client import store
 from anykontext.ledger import JobRecord, SendRecord, is_ended
 from anykontext.sandbox import Emulator, Sandbox
 
@@ -153,7 +153,7 @@ class Nursery:
 def later(seconds: float) -> Iterator[None]:
     """Clients that are made here live so much later, as far as leases go."""
     clock = SimpleNamespace(**vars(time) | {"time": lambda: time.time() + seconds})
-    with mock.patch.object(core, "time", clock):
+    with mock.patch.object(store, "time", clock):
         yield
 
 

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 import anykontext as ak
 from anykontext.adapting import Purpose
-from anykontext.client import claims, core, jobs, sync
+from anykontext.client import claims, jobs, store, sync
 from anykontext.engine.effects import Admit, Download, Fault, NotDownloaded, Persist, Send, Sleep, Told
 from anykontext.engine.entries import Acceptance
 from anykontext.engine.job import run_job
@@ -104,7 +104,7 @@ class Machine(RuleBasedStateMachine):
         self.owners = 0
         self.patches = ExitStack()
         fake = SimpleNamespace(time=self.clock, monotonic=self.clock, sleep=self.clock.sleep)
-        for module in (core, jobs, claims):
+        for module in (store, jobs, claims):
             self.patches.enter_context(mock.patch.object(module, "time", fake))
         self.patches.enter_context(
             mock.patch.object(sync, "side_by_side", lambda actions: [action() for action in actions])
@@ -121,7 +121,7 @@ class Machine(RuleBasedStateMachine):
     def born(self, told: list[dict[str, str]] | None = None, left: int | None = None) -> Process:
         self.owners += 1
         client = ak.Client(CONFIG)
-        found = client._core
+        found = client._core.store
         journal = Quiet(self.ledger, found.owner)
         found._journal = journal
         found.spool = SimpleNamespace(ensure=lambda: None, find=lambda _: None)
@@ -173,16 +173,16 @@ class Machine(RuleBasedStateMachine):
         self, route: Sequence[str], images: int, goes_on: bool, effects: int, told: list[dict[str, str]]
     ) -> None:
         process = self.born()
-        found = process.client._core
+        core, found = process.client._core, process.client._core.store
         job_id = process.job_id = f"job_{len(self.may):032x}"
         request = ak.ImageRequest(job_id, num_images=images)  # the prompt is the name by which the providers know it
         policy = Policy(on_maybe_charged="continue" if goes_on else "raise", submit_grace_s=1.0)
-        steps = [negotiate(request, [], Candidate(found.provider(name), MODEL), policy) for name in route]
+        steps = [negotiate(request, [], Candidate(core.provider(name), MODEL), policy) for name in route]
         self.may[job_id] = {one.candidate.provider.name: len(one.orders) for one in steps}
         self.most[job_id] = sum(self.may[job_id].values()) if goes_on else max(self.may[job_id].values())
         if images == 1 and route == ("bfl",):
             self.single.add(job_id)
-        assert (job_id, 0) == found.begin(found.new_job(request, job_id, found.options({}), job_id))
+        assert (job_id, 0) == found.begin(found.new_job(request, job_id, core.options({}), job_id))
         watch = self.watch(job_id, 180.0)
         flow = process.client._claimed(run_job(watch, steps, policy), watch)
         process.steps = flat(flow, self.told)

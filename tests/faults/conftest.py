@@ -94,7 +94,7 @@ def hasty(watch: Watch, troubles: int, asked: float | None, *, first_s: float) -
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The patience of the engine and the drivers, in tenths of a second; what it is patient with stays."""
     monkeypatch.setenv("ANYKONTEXT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("anykontext.client.core.Policy", partial(Policy, submit_grace_s=GRACE_S))
+    monkeypatch.setattr("anykontext.client.options.Policy", partial(Policy, submit_grace_s=GRACE_S))
     monkeypatch.setattr("anykontext.engine.submit.FIRST_REPEAT_S", 0.02)
     monkeypatch.setattr("anykontext.engine.submit.PATIENCE_S", 0.1)
     monkeypatch.setattr("anykontext.engine.follow.repeat_after", hasty)

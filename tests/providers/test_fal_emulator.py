@@ -791,7 +791,7 @@ def test_an_expired_link_is_not_found(emulator: Emulator, fal: Speaker) -> None:
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The patience of the engine, in tenths of a second; what it is patient with stays."""
     monkeypatch.setenv("ANYKONTEXT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("anykontext.client.core.Policy", partial(Policy, submit_grace_s=0.2))
+    monkeypatch.setattr("anykontext.client.options.Policy", partial(Policy, submit_grace_s=0.2))
     monkeypatch.setattr("anykontext.engine.submit.FIRST_REPEAT_S", 0.02)
     monkeypatch.setattr("anykontext.engine.submit.PATIENCE_S", 0.1)
 

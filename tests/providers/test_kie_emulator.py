@@ -761,7 +761,7 @@ def test_a_result_may_come_spoilt(kie: Service, fault: str) -> None:
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The patience of the engine, in tenths of a second; what it is patient with stays."""
     monkeypatch.setenv("ANYKONTEXT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("anykontext.client.core.Policy", partial(Policy, submit_grace_s=0.2))
+    monkeypatch.setattr("anykontext.client.options.Policy", partial(Policy, submit_grace_s=0.2))
     monkeypatch.setattr("anykontext.engine.submit.FIRST_REPEAT_S", 0.02)
     monkeypatch.setattr("anykontext.engine.submit.PATIENCE_S", 0.1)
     monkeypatch.setattr("anykontext.engine.upload.FIRST_REPEAT_S", 0.02)

@@ -8,8 +8,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from anykontext.adapting import InputImage
-from anykontext.client.core import Core, Options, edit_request, new_job_id
+from anykontext.client.core import Core, edit_request, new_job_id
 from anykontext.client.jobs import AsyncJob, followed, to_its_end
+from anykontext.client.options import Options, split
 from anykontext.config import Config
 from anykontext.engine.check import ProviderCheck, check_provider, found
 from anykontext.engine.job import run_job
@@ -56,12 +57,12 @@ class AsyncClient:
 
     async def edit(self, image: "ImageInput | list[ImageInput]", prompt: str, **options: Any) -> ImageResult:
         """See `Client.edit`."""
-        fields, given = self._core.split(options)
+        fields, given = split(options)
         return await self.run(edit_request(image, prompt, fields), **given)
 
     async def generate(self, prompt: str, **options: Any) -> ImageResult:
         """See `Client.generate`."""
-        fields, given = self._core.split(options)
+        fields, given = split(options)
         return await self.run(ImageRequest(prompt, **fields), **given)
 
     async def run(self, request: ImageRequest, **call_options: Any) -> ImageResult:
@@ -105,7 +106,7 @@ class AsyncClient:
         self, flow: "Flow[ImageResult | ProviderError]", watch: "Watch", options: Options
     ) -> ImageResult | ProviderError:
         """Carry out a flow, and let the job go at its end, so that others may take it up when it still runs."""
-        claims, outcome = self._core.claims, None
+        claims, outcome = self._core.store.claims, None
         try:
             outcome = await self._driver.run(flow, options.notifier)
             return outcome
@@ -120,7 +121,7 @@ class AsyncClient:
         self._check_usable()
         options = self._core.options(call_options)
         if isinstance(handle, str) and not handle.lstrip().startswith("{"):
-            return self._job(self._core.record(handle), options)
+            return self._job(self._core.store.record(handle), options)
         started = self._core.resume(handle)
         assert started.accepted.handle is not None
         job_id = started.accepted.handle.job_id
@@ -129,36 +130,36 @@ class AsyncClient:
     async def job(self, job_id: str) -> AsyncJob:
         """See `Client.job`."""
         self._check_usable()
-        return self._job(await asyncio.to_thread(self._core.record, job_id), self._core.options({}))
+        return self._job(await asyncio.to_thread(self._core.store.record, job_id), self._core.options({}))
 
     async def jobs(
         self, *, state: "JobState | str | None" = None, since: Any = None, tag: str | None = None, limit: int = 100
     ) -> list[JobRecord]:
         """See `Client.jobs`."""
         self._check_usable()
-        return await asyncio.to_thread(self._core.records, state=state, since=since, tag=tag, limit=limit)
+        return await asyncio.to_thread(self._core.store.records, state=state, since=since, tag=tag, limit=limit)
 
     async def resolve(self, job_id: str, *, charged: bool) -> JobRecord:
         """See `Client.resolve`."""
         self._check_usable()
-        return await asyncio.to_thread(self._core.resolve, job_id, charged=charged)
+        return await asyncio.to_thread(self._core.store.resolve, job_id, charged=charged)
 
     async def forget(self, job_id: str | None = None, before: Any = None) -> int:
         """See `Client.forget`."""
         self._check_usable()
-        return await asyncio.to_thread(self._core.forget, job_id, before)
+        return await asyncio.to_thread(self._core.store.forget, job_id, before)
 
     async def recover(self) -> list[Outcome]:
         """See `Client.recover`."""
         self._check_usable()
         records: list[JobRecord] = []
         try:
-            await to_its_end(lambda: records.extend(self._core.taken_over()))
+            await to_its_end(lambda: records.extend(self._core.store.taken_over()))
             jobs = [self._job(record, self._core.options({}), taken=True) for record in records]
             return list(await asyncio.gather(*(self._collected(index, job) for index, job in enumerate(jobs))))
         except asyncio.CancelledError:
             for record in records:
-                await asyncio.to_thread(self._core.claims.leave, record.job_id)
+                await asyncio.to_thread(self._core.store.claims.leave, record.job_id)
             raise
 
     async def _collected(self, index: int, job: AsyncJob) -> Outcome:
@@ -202,7 +203,7 @@ class AsyncClient:
         def begin() -> "tuple[Steps, JobRecord | tuple[str, int]]":
             """Plan, and write the job down, off the loop."""
             steps, digest = self._core.steps(request, options, fetch_input, waits=waits)
-            return steps, self._core.begin(self._core.new_job(request, digest, options, watch.job_id))
+            return steps, self._core.store.begin(self._core.store.new_job(request, digest, options, watch.job_id))
 
         planning = asyncio.ensure_future(asyncio.to_thread(begin))
         try:
@@ -224,7 +225,7 @@ class AsyncClient:
         if not planning.cancelled() and planning.exception() is None:
             _, begun = planning.result()
             if not isinstance(begun, JobRecord):
-                planning.get_loop().run_in_executor(None, self._core.claims.leave, begun[0])
+                planning.get_loop().run_in_executor(None, self._core.store.claims.leave, begun[0])
 
     @property
     def _driver(self) -> AsyncDriver:
@@ -257,7 +258,7 @@ class AsyncClient:
             await asyncio.gather(*followed, return_exceptions=True)
             if self._made is not None:
                 await self._made.close()
-            await asyncio.to_thread(self._core.close)
+            await asyncio.to_thread(self._core.store.close)
 
     aclose = close
 

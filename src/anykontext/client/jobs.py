@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from anykontext.adapting import Cancels, Task
-from anykontext.client.core import Core, Options, seconds
+from anykontext.client.core import Core
+from anykontext.client.options import Options, seconds
 from anykontext.client.past import error_of, latest_handles, result_of
 from anykontext.engine.check import cancel, look
 from anykontext.engine.ends import Ended
@@ -207,7 +208,7 @@ class _Job:
     def _take_up(self) -> bool:
         """Whether it is ours to poll: nobody else works on it, or it was given to us by its handle."""
         if not self._taken:
-            taken = self._core.claims.take(self.id)
+            taken = self._core.store.claims.take(self.id)
             self._taken = taken is not None
             self._record = self._record and (taken or self._record)
         return self._taken or self._record is None
@@ -222,7 +223,7 @@ class _Job:
         if self._record is not None:
             self._started = None  # other handles may have come meanwhile
             if not self._kept():
-                error = self._core.claims.abandoned(self._record)
+                error = self._core.store.claims.abandoned(self._record)
                 self._state = JobState.UNKNOWN if error.maybe_charged else JobState.CANCELLED
                 raise error
         return self._fresh()
@@ -232,9 +233,9 @@ class _Job:
         if self._taken:
             self._taken = False
             if self._result is None:
-                self._core.claims.leave(self.id)
+                self._core.store.claims.leave(self.id)
             else:
-                self._core.claims.end(self.id)
+                self._core.store.claims.end(self.id)
 
     def _too_late(self, deadline_s: float) -> DeadlineExceeded:
         candidate = self._started.accepted.step.candidate if self._started else None

@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from anykontext.adapting import InputImage
-from anykontext.client.core import Core, Options, edit_request, new_job_id
+from anykontext.client.core import Core, edit_request, new_job_id
 from anykontext.client.jobs import Job, followed, then
+from anykontext.client.options import Options, split
 from anykontext.config import Config
 from anykontext.engine.check import ProviderCheck, check_provider, found
 from anykontext.engine.job import Started, run_job
@@ -86,12 +87,12 @@ class Client:
             ConfigurationError: Found before anything was sent.
             ProviderError: No image; `.maybe_charged` says whether money may have been spent, `.handle` resumes.
         """
-        fields, given = self._core.split(options)
+        fields, given = split(options)
         return self.run(edit_request(image, prompt, fields), **given)
 
     def generate(self, prompt: str, **options: Any) -> ImageResult:
         """Make an image from words; options and errors as in `edit`."""
-        fields, given = self._core.split(options)
+        fields, given = split(options)
         return self.run(ImageRequest(prompt, **fields), **given)
 
     def run(self, request: ImageRequest, **call_options: Any) -> ImageResult:
@@ -138,7 +139,7 @@ class Client:
         self, flow: "Flow[ImageResult | ProviderError]", watch: "Watch"
     ) -> "Flow[ImageResult | ProviderError]":
         """A flow at whose end the job is let go, so that others may take it up when it still runs."""
-        claims, job_id = self._core.claims, watch.job_id
+        claims, job_id = self._core.store.claims, watch.job_id
         return then(flow, lambda: claims.end(job_id), lambda: claims.leave(job_id))
 
     def resume(self, handle: "JobHandle | str | bytes | Mapping[str, Any]", **call_options: Any) -> Job:
@@ -151,7 +152,7 @@ class Client:
         self._check_usable()
         options = self._core.options(call_options)
         if isinstance(handle, str) and not handle.lstrip().startswith("{"):
-            return self._job(self._core.record(handle), options)
+            return self._job(self._core.store.record(handle), options)
         started: Started = self._core.resume(handle)
         assert started.accepted.handle is not None
         job_id = started.accepted.handle.job_id
@@ -164,7 +165,7 @@ class Client:
             InvalidRequest: The ledger does not know it.
         """
         self._check_usable()
-        return self._job(self._core.record(job_id), self._core.options({}))
+        return self._job(self._core.store.record(job_id), self._core.options({}))
 
     def jobs(
         self, *, state: "JobState | str | None" = None, since: Any = None, tag: str | None = None, limit: int = 100
@@ -178,7 +179,7 @@ class Client:
             limit: At most so many.
         """
         self._check_usable()
-        return self._core.records(state=state, since=since, tag=tag, limit=limit)
+        return self._core.store.records(state=state, since=since, tag=tag, limit=limit)
 
     def resolve(self, job_id: str, *, charged: bool) -> JobRecord:
         """Settle by your word what is at risk on a job, after a look at the provider's own list; nothing is sent.
@@ -193,7 +194,7 @@ class Client:
             InvalidRequest: The ledger does not know the job, it may still end by itself, or no money is at risk.
         """
         self._check_usable()
-        return self._core.resolve(job_id, charged=charged)
+        return self._core.store.resolve(job_id, charged=charged)
 
     def forget(self, job_id: str | None = None, before: Any = None) -> int:
         """Delete from the ledger one job, or all that ended before a time; returns how many.
@@ -208,7 +209,7 @@ class Client:
             InvalidRequest: Neither or both are given, or the ledger does not know the job.
         """
         self._check_usable()
-        return self._core.forget(job_id, before)
+        return self._core.store.forget(job_id, before)
 
     def recover(self) -> list[Outcome]:
         """Collect every unfinished job of the ledger whose process is gone; nothing is submitted.
@@ -216,7 +217,7 @@ class Client:
         A submit of which no reply is known ends as `OutcomeUnknown`; settle it with `jobs resolve`.
         """
         self._check_usable()
-        jobs = [self._job(record, self._core.options({}), taken=True) for record in self._core.taken_over()]
+        jobs = [self._job(record, self._core.options({}), taken=True) for record in self._core.store.taken_over()]
         return side_by_side([partial(self._collected, index, job) for index, job in enumerate(jobs)])
 
     def _collected(self, index: int, job: Job) -> Outcome:
@@ -254,7 +255,7 @@ class Client:
             return self._driver.fetch_input(image, provider, min(FETCH_S, options.deadline_s))
 
         steps, digest = self._core.steps(request, options, fetch_input, waits=waits)
-        begun = self._core.begin(self._core.new_job(request, digest, options, watch.job_id))
+        begun = self._core.store.begin(self._core.store.new_job(request, digest, options, watch.job_id))
         if isinstance(begun, JobRecord):
             return self._job(begun, options)
         watch.job_id, watch.attempt = begun
@@ -289,7 +290,7 @@ class Client:
                 running.done.wait(max(until - time.monotonic(), 0.0))
             if self._made is not None:
                 self._made.close()
-            self._core.close()
+            self._core.store.close()
 
     def __enter__(self) -> Self:
         return self

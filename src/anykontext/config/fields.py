@@ -119,6 +119,25 @@ def positive(value: Any) -> float:
     return found
 
 
+def fraction(value: Any) -> float:
+    """A part of a whole, from 0 to 1."""
+    try:
+        found = math.nan if isinstance(value, bool | str) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        found = math.nan
+    if not 0 <= found <= 1:
+        raise ValueError("a number from 0 to 1 is needed")
+    return found
+
+
+def share(value: Any) -> float:
+    """A part of a whole, above 0."""
+    found = fraction(value)
+    if found == 0:
+        raise ValueError("a number above 0, and at most 1, is needed")
+    return found
+
+
 def flag(value: Any) -> bool:
     """True or false."""
     if not isinstance(value, bool):
@@ -165,6 +184,8 @@ Text = Annotated[str, BeforeValidator(text)]
 Name = Annotated[str, BeforeValidator(name)]
 Count = Annotated[int, BeforeValidator(count)]
 Positive = Annotated[float, BeforeValidator(positive)]
+Fraction = Annotated[float, BeforeValidator(fraction)]
+Share = Annotated[float, BeforeValidator(share)]
 Flag = Annotated[bool, BeforeValidator(flag)]
 BaseUrl = Annotated[str, BeforeValidator(base_url)]
 USD = BeforeValidator(usd)

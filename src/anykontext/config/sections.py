@@ -12,9 +12,11 @@ from anykontext.config.fields import (
     BaseUrl,
     Count,
     Flag,
+    Fraction,
     Name,
     Named,
     Positive,
+    Share,
     Table,
     Text,
     kinds,
@@ -33,6 +35,7 @@ Policy = Literal["adjust", "strict"]
 Strategy = Literal["ordered", "cheapest", "fastest", "weighted", "round-robin"]
 GoOn = Literal["raise", "continue"]
 WhenFull = Literal["next", "wait"]
+UnknownPrice = Literal["refuse", "allow"]
 Prompts = Literal["full", "digest"]
 Metadata = Literal["private", "all", "keep"]
 Form = Literal["path", "url", "bytes"]
@@ -119,7 +122,14 @@ class RouteConfig(Section):
         on_moderated: Whether to go on after a refused prompt or image.
         when_full: What becomes of a candidate whose places are all taken: passed over, or waited for.
         max_price_usd: The most that one request may cost; None for no cap.
+        unknown_price: Whether a candidate of unknown price may be taken under `max_price_usd`.
         deadline_s: Seconds from end to end.
+        attempt_share: The part of what is left of the deadline that a candidate may use while another is left. Going
+            on while it may still finish is the business of `on_maybe_charged`.
+        regions: Only where the work is done in one of these, such as `eu`; empty for anywhere. Unknown is not allowed.
+        public_uploads: Whether a candidate may put input images on a public URL; where that is unknown, it may.
+        explore: For `fastest`: how often a candidate of which little is known goes first, from 0 to 1.
+        breaker: Whether a candidate whose provider has just been out is passed over for a while.
     """
 
     candidates: Annotated[
@@ -131,7 +141,13 @@ class RouteConfig(Section):
     on_moderated: Annotated[GoOn, one_of(GoOn)] = "raise"
     when_full: Annotated[WhenFull, one_of(WhenFull)] = "next"
     max_price_usd: Amount | None = None
+    unknown_price: Annotated[UnknownPrice, one_of(UnknownPrice)] = "refuse"
     deadline_s: Positive = 180.0
+    attempt_share: Share = 1.0
+    regions: Annotated[tuple[Name, ...], BeforeValidator(listed)] = ()
+    public_uploads: Flag = True
+    explore: Fraction = 0.05
+    breaker: Flag = True
 
     @classmethod
     def of(cls, candidates: Any, **settings: Any) -> Self:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from anykontext.model.errors import Kind
+from anykontext.model.money import Cap
 
 GoOn = Literal["raise", "continue"]
 
@@ -21,6 +22,9 @@ class Policy:
         on_moderated: Whether to offer a refused prompt to the next candidate.
         waits_when_full: Whether to wait for a free place at a candidate while another could serve.
         waits: Whether the caller waits for the image, so that a task that starts after the deadline is of no use.
+        attempt_share: The part of what is left of the deadline that a candidate may use while another is left.
+        caps: Limits on what is spent and at risk; no submit leaves that would pass one.
+        at_risk_cap: The limit on going on after something that may have been paid.
         submit_grace_s: Seconds that a submit in flight is waited for after a deadline or Ctrl-C.
     """
 
@@ -30,6 +34,9 @@ class Policy:
     on_moderated: GoOn = "raise"
     waits_when_full: bool = False
     waits: bool = True
+    attempt_share: float = 1.0
+    caps: tuple[Cap, ...] = ()
+    at_risk_cap: Cap | None = None
     submit_grace_s: float = 30.0
 
     def goes_on_after(self, kind: Kind, *, maybe_charged: bool) -> bool:

@@ -17,7 +17,6 @@ from anykontext.ledger.errors import LedgerError, OverBudget
 from anykontext.ledger.protocol import Ledger
 from anykontext.ledger.records import (
     Begun,
-    Cap,
     EventRecord,
     Existing,
     Finish,
@@ -32,6 +31,7 @@ from anykontext.ledger.records import (
 )
 from anykontext.ledger.sqlite import SqliteLedger, open_ledger
 from anykontext.ledger.told import told_error, told_result
+from anykontext.model.money import Cap
 
 __all__ = [
     "Begun",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from anykontext.model.errors import BudgetExceeded, ConfigurationError
 
 if TYPE_CHECKING:
-    from anykontext.ledger.records import Cap
+    from anykontext.model.money import Cap
 
 
 class LedgerError(ConfigurationError):

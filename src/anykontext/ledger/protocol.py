@@ -7,7 +7,6 @@ from typing import Any, Protocol, Self
 
 from anykontext.ledger.records import (
     Begun,
-    Cap,
     EventRecord,
     Finish,
     HandleRecord,
@@ -19,7 +18,7 @@ from anykontext.ledger.records import (
     SpendRow,
 )
 from anykontext.model.job import JobHandle, JobState
-from anykontext.model.money import Cost
+from anykontext.model.money import Cap, Cost
 
 LEASE_S = 60.0
 

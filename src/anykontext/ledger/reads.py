@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from decimal import Context, Decimal
 from typing import Any
 
-from anykontext.ledger.records import Cap, EventRecord, HandleRecord, JobRecord, SendRecord, SpendRow
+from anykontext.ledger.records import EventRecord, HandleRecord, JobRecord, SendRecord, SpendRow
 from anykontext.model.frozen import Frozen, freeze
 from anykontext.model.job import JobHandle, JobState
+from anykontext.model.money import Cap
 from anykontext.model.words import near
 
 EXACT = Context(prec=100)  # sums of amounts lose no digit

@@ -207,23 +207,6 @@ class Finish(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Cap(Record):
-    """A limit in USD on what is spent and at risk together.
-
-    Attributes:
-        kind: Its name in messages, such as `daily`.
-        limit: The limit.
-        since: Submits from this time on count, in seconds of the wall clock.
-        tag: Only jobs with this tag and value count.
-    """
-
-    kind: str
-    limit: Decimal
-    since: float = 0.0
-    tag: tuple[str, str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class SpendRow(Record):
     """Sums in USD over the submits of one group.
 

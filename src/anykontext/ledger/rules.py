@@ -10,10 +10,11 @@ from decimal import Decimal
 
 from anykontext.ledger.errors import OverBudget
 from anykontext.ledger.reads import EXACT, read_job, spent_under
-from anykontext.ledger.records import Begun, Cap, Existing, JobRecord, New, NewJob, NewSend, is_ended
+from anykontext.ledger.records import Begun, Existing, JobRecord, New, NewJob, NewSend, is_ended
 from anykontext.ledger.told import amount
 from anykontext.ledger.tx import Tx
 from anykontext.model.job import JobState
+from anykontext.model.money import Cap
 
 _OPEN = ("queued", "running")
 _INSERT_JOB = """INSERT INTO jobs (job_id, request_digest, prompt, prompt_sha256, model, mode, tags, tenant,

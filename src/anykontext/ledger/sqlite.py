@@ -14,7 +14,6 @@ from anykontext.ledger.errors import LedgerError
 from anykontext.ledger.protocol import LEASE_S, Ledger
 from anykontext.ledger.records import (
     Begun,
-    Cap,
     EventRecord,
     Finish,
     HandleRecord,
@@ -30,7 +29,7 @@ from anykontext.ledger.told import amount, in_usd, line, packed
 from anykontext.ledger.tx import Tx
 from anykontext.ledger.writer import Writer
 from anykontext.model.job import JobHandle, JobState
-from anykontext.model.money import Cost
+from anykontext.model.money import Cap, Cost
 
 T = TypeVar("T")
 BUSY_S = 10.0  # how long another process may hold the file

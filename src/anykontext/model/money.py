@@ -69,6 +69,27 @@ class Price:
     evidence: str
 
 
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """A limit in USD on what is spent and at risk together.
+
+    Attributes:
+        kind: Its name in messages, such as `daily`.
+        limit: The limit.
+        since: Submits from this time on count, in seconds of the wall clock.
+        renews_at: When it begins anew, in seconds of the wall clock; None for one that does not.
+        tag: Only jobs with this tag and value count.
+        at_risk_only: Whether only money at risk counts: submits that were left, lost, or ended in doubt.
+    """
+
+    kind: str
+    limit: Decimal
+    since: float = 0.0
+    renews_at: float | None = None
+    tag: tuple[str, str] | None = None
+    at_risk_only: bool = False
+
+
 NOTHING = Cost(Decimal(0), "USD", "reported")
 
 

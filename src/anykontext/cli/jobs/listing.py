@@ -34,22 +34,22 @@ def list_jobs(**given: Any) -> None:
     if given["tag"] is not None and not given["tag"].partition("=")[0]:
         raise InvalidRequest(f"a tag is NAME or NAME=VALUE, not {given['tag']!r}")
     since = None if given["since"] is None else moment(given["since"], datetime.now(UTC))
-    with logs(say), looked_up(given["config"]) as core:
-        found = core.records(state=given["state"], since=since, tag=given["tag"], limit=given["limit"])
-        if in_memory(core):
+    with logs(say), looked_up(given["config"]) as store:
+        found = store.records(state=given["state"], since=since, tag=given["tag"], limit=given["limit"])
+        if in_memory(store):
             say.warning("the ledger is in memory ([ledger] url), so jobs of other processes are not known")
         if say.as_json:
-            say.result(json.dumps([listed(one, core.ledger) for one in found]))
+            say.result(json.dumps([listed(one, store.ledger) for one in found]))
         elif not found:
             asked = any(given[name] is not None for name in ("state", "since", "tag"))
             say.result("No such job is in the ledger." if asked else "No job is in the ledger yet.")
         else:
-            _table(core, found, say)
+            _table(store, found, say)
             if len(found) == given["limit"]:
                 say.note(f"Only the newest {len(found)} are shown; --limit shows more.")
 
 
-def _table(core: Any, found: Any, say: Any) -> None:
+def _table(store: Any, found: Any, say: Any) -> None:
     import shutil
     import sys
 
@@ -59,7 +59,7 @@ def _table(core: Any, found: Any, say: Any) -> None:
 
     rows = []
     for job in found:
-        cost = cost_of(job, core.ledger.sends(job.job_id) if job.charged else ())
+        cost = cost_of(job, store.ledger.sends(job.job_id) if job.charged else ())
         who = f"{job.provider or '-'}/{job.model}"
         rows.append([job.job_id, short(job.created_at), who, str(job.state), money_of(job, cost)])
     most = PLAIN

@@ -28,12 +28,12 @@ def resolve(job_id: str, *, charged: bool, not_charged: bool, **given: Any) -> N
     if charged == not_charged:
         raise click.UsageError("say which: exactly one of --charged and --not-charged")
     say = say_of(given)
-    with logs(say), looked_up(given["config"]) as core:
-        before = core.record(job_id)
-        after = core.resolve(job_id, charged=charged)
-        cost = cost_of(after, core.ledger.sends(job_id))
+    with logs(say), looked_up(given["config"]) as store:
+        before = store.record(job_id)
+        after = store.resolve(job_id, charged=charged)
+        cost = cost_of(after, store.ledger.sends(job_id))
         if say.as_json:
-            say.result(json.dumps(listed(after, core.ledger)))
+            say.result(json.dumps(listed(after, store.ledger)))
             return
         states = f"{before.state} before, {after.state} now" if before.state is not after.state else f"{after.state}"
         money = f"{money_of(after, cost)} was spent" if charged else "nothing more is at risk"
@@ -68,14 +68,14 @@ def forget(job_id: str | None, *, force: bool, **given: Any) -> None:
     except OverflowError:
         raise InvalidRequest(f"--older-than {days:g} is before all time") from None
     say = say_of(given)
-    with logs(say), looked_up(given["config"]) as core:
-        going, kept = _sorted(core, job_id, None if until is None else until.timestamp())
+    with logs(say), looked_up(given["config"]) as store:
+        going, kept = _sorted(store, job_id, None if until is None else until.timestamp())
         if job_id is not None and kept:
             raise InvalidRequest(f"{job_id} is kept: {_why(kept)}")
         what = job_id or f"{len(going)} {'job' if len(going) == 1 else 'jobs'}"
         if going and not force and sys.stdin is not None and sys.stdin.isatty():
             going = going if click.confirm(f"Forget {what}, with all that is known?", err=True) else []
-        gone = core.forget(job_id, until) if going else 0
+        gone = store.forget(job_id, until) if going else 0
     if say.as_json:
         say.result(json.dumps({"forgotten": gone, "kept": len(kept)}))
         return
@@ -84,14 +84,14 @@ def forget(job_id: str | None, *, force: bool, **given: Any) -> None:
         say.note(f"{len(kept)} {'was' if len(kept) == 1 else 'were'} kept: {_why(kept)}")
 
 
-def _sorted(core: Any, job_id: str | None, until: float | None) -> tuple[list[Any], list[Any]]:
+def _sorted(store: Any, job_id: str | None, until: float | None) -> tuple[list[Any], list[Any]]:
     """The jobs that are meant: those that may be forgotten, and those that may not."""
     from anykontext.ledger import is_ended
 
     if job_id is not None:
-        found = [core.record(job_id)]
+        found = [store.record(job_id)]
     else:
-        found = [one for one in core.ledger.jobs(until=until, limit=10**9) if one.updated_at < until]
+        found = [one for one in store.ledger.jobs(until=until, limit=10**9) if one.updated_at < until]
     going = [one for one in found if is_ended(one.state) and not one.at_risk]
     return going, [one for one in found if one not in going]
 

@@ -28,36 +28,36 @@ def show(job_id: str, *, trace: bool, **given: Any) -> None:
     from anykontext.cli.say import printable
 
     say = say_of(given)
-    with logs(say), looked_up(given["config"]) as core:
-        job = core.record(job_id)
+    with logs(say), looked_up(given["config"]) as store:
+        job = store.record(job_id)
         if trace:
-            for one in _trace(core, job_id):
+            for one in _trace(store, job_id):
                 say.result(json.dumps(one))
             return
-        told = _told(core, job, time.time())
+        told = _told(store, job, time.time())
         if say.as_json:
             say.result(json.dumps(told))
         else:
             say.result(printable("\n".join(_lines(told))))
 
 
-def _trace(core: Any, job_id: str) -> list[dict[str, Any]]:
+def _trace(store: Any, job_id: str) -> list[dict[str, Any]]:
     """The effects first, since a replay begins at the first line; it passes over the lines of the ledger."""
-    tracer = core.journal.tracer
-    sends = [{"path": "ledger", "send": _send(one)} for one in core.ledger.sends(job_id)]
-    events = [{"path": "ledger", "event": _event(one)} for one in core.ledger.events(job_id)]
+    tracer = store.journal.tracer
+    sends = [{"path": "ledger", "send": _send(one)} for one in store.ledger.sends(job_id)]
+    events = [{"path": "ledger", "event": _event(one)} for one in store.ledger.events(job_id)]
     return [*(tracer.lines(job_id) if tracer else ()), *sends, *events]
 
 
-def _told(core: Any, job: Any, now: float) -> dict[str, Any]:
+def _told(store: Any, job: Any, now: float) -> dict[str, Any]:
     """The object of --json: that of `jobs list`, and more."""
     from anykontext.cli.jobs.words import iso, listed, spooled, surplus_results, what_next
     from anykontext.model.frozen import thaw
 
-    ledger = core.ledger
+    ledger = store.ledger
     handles, events = ledger.handles(job.job_id), ledger.events(job.job_id)
-    images = spooled(job.result, core.spool)
-    late = [image for result in surplus_results(events) for image in spooled(result, core.spool)]
+    images = spooled(job.result, store.spool)
+    late = [image for result in surplus_results(events) for image in spooled(result, store.spool)]
     return {
         **listed(job, ledger),
         "mode": job.mode,

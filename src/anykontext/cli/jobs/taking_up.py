@@ -57,9 +57,9 @@ class Past:
             InvalidRequest: The ledger does not know it.
             ConfigurationError: The ledger cannot be read.
         """
-        with looked_up(config) as core:
-            job = core.record(job_id)
-            found = latest_handles(core.ledger.handles(job_id))
+        with looked_up(config) as store:
+            job = store.record(job_id)
+            found = latest_handles(store.ledger.handles(job_id))
         if job.result is not None:
             return cls(job.result["model"], len(job.result["images"]), job_id=job_id)
         last = found[-1][1] if found else None

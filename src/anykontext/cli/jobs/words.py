@@ -12,6 +12,7 @@ from typing import Any
 from anykontext.cli.options import config_of_ledger
 from anykontext.client.core import Core
 from anykontext.client.past import latest_handles
+from anykontext.client.store import Store
 from anykontext.io.spool import Spool
 from anykontext.ledger import HandleRecord, JobRecord, Ledger, SendRecord, is_ended
 from anykontext.model.errors import InvalidRequest
@@ -23,22 +24,22 @@ _UNIT_S = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 @contextlib.contextmanager
-def looked_up(config: str | None) -> Iterator[Core]:
+def looked_up(config: str | None) -> Iterator[Store]:
     """The configuration with its ledger, for commands that ask no provider.
 
     Raises:
         ConfigurationError: The configuration cannot be used, or the ledger cannot be opened.
     """
-    core = Core(config_of_ledger(config), "httpx", None)
+    store = Core(config_of_ledger(config), "httpx", None).store
     try:
-        yield core
+        yield store
     finally:
-        core.close()
+        store.close()
 
 
-def in_memory(core: Core) -> bool:
+def in_memory(store: Store) -> bool:
     """Whether the ledger ends with each process, so that no command finds what another did."""
-    return core.config.ledger.url.get_secret_value() == "memory"
+    return store.config.ledger.url.get_secret_value() == "memory"
 
 
 def moment(word: str, now: datetime) -> datetime:

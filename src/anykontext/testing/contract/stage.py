@@ -101,7 +101,7 @@ class StagedContract(Contract):
 
     def _hurry(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What the engine is patient with stays; how long does not."""
-        monkeypatch.setattr("anykontext.client.core.Policy", partial(Policy, submit_grace_s=0.2))
+        monkeypatch.setattr("anykontext.client.options.Policy", partial(Policy, submit_grace_s=0.2))
         monkeypatch.setattr("anykontext.engine.submit.FIRST_REPEAT_S", 0.02)
         monkeypatch.setattr("anykontext.engine.submit.PATIENCE_S", 0.1)
         monkeypatch.setattr("anykontext.engine.upload.FIRST_REPEAT_S", 0.02)

@@ -10,6 +10,7 @@ from anykontext.adapting import (
     Numbers,
     Rejection,
     Spec,
+    SubmitRate,
     Toggle,
     UploadFacts,
 )
@@ -131,6 +132,7 @@ FACTS = Facts(
     poll_interval_s=2.0,
     not_found_polls=15,
     max_active=100,
+    submit_rate=SubmitRate(20, 10.0, "kie-11"),
     retention_s=RESULT_DAYS * DAY_S,
     statuses=STATUSES,
     errors=ERRORS,

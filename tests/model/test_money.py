@@ -100,8 +100,8 @@ def test_a_price_list_is_read() -> None:
     [
         (line(name="flux-kontext-por"), "did you mean 'flux-kontext-pro'"),
         (line(name="flux-kontext-pro/video"), "unknown model"),
-        (line(unit="megapixel"), "unit"),
-        (line(currency="EUR"), "currency"),
+        (line(unit="credit"), "unit"),
+        (line(currency="euros"), "currency"),
         (line(amount="free"), "amount"),
         (line() + 'sauce = "x"\n', "unknown key 'sauce'"),
         (line().replace('source = "a page"', ""), "source: a text is needed"),

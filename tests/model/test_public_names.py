@@ -8,7 +8,7 @@ import pytest
 import anykontext
 
 # Design section 5, as far as this stage has it.
-PINNED = """Client AsyncClient Config Job AsyncJob JobHandle Outcome ProviderCheck Adjustment Attempt ImageRequest
+PINNED = """Client AsyncClient Config Route Job AsyncJob JobHandle Outcome ProviderCheck Adjustment Attempt ImageRequest
 ImageResult ResultImage Cost edit generate
 Adjusted Downloading Drift FailingOver Finished Planned Progress Retrying Submitted Submitting
 AnykontextError ConfigurationError MissingKey UnknownProvider UnknownModel BrokenPlugin InvalidRequest UnsupportedOption

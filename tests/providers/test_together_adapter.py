@@ -51,6 +51,7 @@ from anykontext.engine.provider import Candidate, Provider
 from anykontext.engine.signing import UntrustedUrl, address
 from anykontext.engine.submit import Step
 from anykontext.model.errors import UnsupportedOption
+from anykontext.model.money import Price
 from anykontext.model.request import ImageRequest
 from anykontext.plugins import Plugin, Registry
 from anykontext_together import Together
@@ -66,7 +67,9 @@ LINK = InputImage(None, "https://cdn.pixabay.com/photo/cat.jpg?a=b", None, None,
 
 def provider() -> Provider:
     origins = {"api": "https://api.together.ai"}
-    return Provider("together", ADAPTER, origins, key=lambda: SecretStr("k"), listed={PRO: Decimal("0.04")})
+    return Provider(
+        "together", ADAPTER, origins, key=lambda: SecretStr("k"), listed={PRO: Price.set_by_user(Decimal("0.04"))}
+    )
 
 
 def step(prompt: str = "make it blue", *images: InputImage, strict: bool = False, **fields: Any) -> Step:

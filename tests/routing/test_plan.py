@@ -1,69 +1,59 @@
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from anykontext.engine.policy import Policy
 from anykontext.engine.provider import Candidate, Provider
-from anykontext.model.errors import BudgetExceeded, NoCandidate, UnsupportedOption
+from anykontext.model.errors import AnykontextError, BudgetExceeded, MissingKey, NoCandidate, UnsupportedOption
+from anykontext.model.money import Cap
 from anykontext.model.request import ImageRequest
-from anykontext.routing.plan import plan
+from anykontext.routing.plan import Steps, plan, refusal
+from anykontext.routing.rules import Rules
+from anykontext.routing.situation import Situation
 from anykontext_bfl import Bfl
 
-CAT = ImageRequest("a cat")
+from .conftest import CAT, NOW, candidate, price
+
+ADJUST = Policy()
 
 
-def candidate(name: str, price: str | None = "0.04", model: str = "flux-kontext-pro") -> Candidate:
-    listed = {} if price is None else {model: Decimal(price)}
-    provider = Provider(name, Bfl(), {"api": "https://api.bfl.ai"}, lambda: SecretStr("bfl_secret_key"), listed=listed)
-    return Candidate(provider, model)
+def planned(
+    *candidates: Candidate,
+    request: ImageRequest = CAT,
+    policy: Policy = ADJUST,
+    situation: Situation = NOW,
+    waits: bool = True,
+    **rules: Any,
+) -> Steps:
+    return plan(request, [], candidates, policy, rules=Rules(**rules), situation=situation, waits=waits)
 
 
-def names(*candidates: Candidate, request: ImageRequest = CAT, **more: Any) -> list[str]:
-    found = plan(request, [], candidates, Policy(), **more)
-    return [step.candidate.provider.name for step in found.steps]
+def names(*candidates: Candidate, **more: Any) -> list[str]:
+    return [step.candidate.provider.name for step in planned(*candidates, **more).steps]
 
 
-def test_ordered_keeps_the_order_given() -> None:
-    assert ["b", "a"] == names(candidate("b", "0.05"), candidate("a", "0.04"))
+def refused(*candidates: Candidate, **more: Any) -> AnykontextError:
+    found = planned(*candidates, **more)
+    assert not found.steps
+    return refusal(found.excluded)
 
 
-def test_cheapest_goes_by_price() -> None:
-    found = names(candidate("dear", "0.08"), candidate("cheap", "0.02"), candidate("fair"), strategy="cheapest")
-
-    assert ["cheap", "fair", "dear"] == found
-
-
-def test_equal_prices_keep_the_order_and_unknown_ones_come_last() -> None:
-    found = names(candidate("u", None), candidate("x"), candidate("v", None), candidate("y"), strategy="cheapest")
-
-    assert ["x", "y", "u", "v"] == found
-
-
-@settings(deadline=None)
-@given(prices=st.lists(st.sampled_from([None, "0", "0.01", "0.010", "0.02", "10"]), min_size=1, max_size=8))
-def test_cheapest_is_a_stable_sort(prices: list[str | None]) -> None:
-    candidates = [candidate(str(index), price) for index, price in enumerate(prices)]
-
-    found = [int(name) for name in names(*candidates, strategy="cheapest")]
-
-    def key(index: int) -> tuple[bool, Decimal, int]:
-        return (prices[index] is None, Decimal(prices[index] or 0), index)
-
-    assert sorted(range(len(prices)), key=key) == found
+def reasons(*candidates: Candidate, **more: Any) -> dict[str, str]:
+    found = planned(*candidates, **more)
+    return {one.candidate.provider.name: one.misfit.reason for one in found.excluded}
 
 
 def test_the_price_of_n_images_is_n_times_the_price() -> None:
-    found = plan(ImageRequest("a cat", num_images=3), [], [candidate("a")], Policy())
+    found = planned(candidate("a"), request=ImageRequest("a cat", num_images=3))
 
     assert (Decimal("0.12"), "listed") == (found.steps[0].price.amount, found.steps[0].price.basis)
 
 
 def test_a_mode_may_have_a_price_of_its_own() -> None:
-    listed = {"flux-kontext-pro": Decimal("0.04"), "flux-kontext-pro/edit": Decimal("0.07")}
+    listed = {"flux-kontext-pro": price("0.04"), "flux-kontext-pro/edit": price("0.07")}
     provider = Provider("a", Bfl(), {"api": "https://api.bfl.ai"}, lambda: SecretStr("k"), listed=listed)
     one = Candidate(provider, "flux-kontext-pro")
 
@@ -71,11 +61,11 @@ def test_a_mode_may_have_a_price_of_its_own() -> None:
 
 
 def test_each_excluded_candidate_has_its_reason() -> None:
-    found = plan(
-        ImageRequest("a cat", aspect_ratio="16:9", num_images=7),
-        [],
-        [candidate("a"), candidate("b", model="flux-kontext-max"), candidate("c", model="flux-kontext-dev")],
-        Policy(),
+    found = planned(
+        candidate("a"),
+        candidate("b", model="flux-kontext-max"),
+        candidate("c", model="flux-kontext-dev"),
+        request=ImageRequest("a cat", aspect_ratio="16:9", num_images=7),
     )
 
     assert ["a"] == [one.candidate.provider.name for one in found.steps]
@@ -85,59 +75,117 @@ def test_each_excluded_candidate_has_its_reason() -> None:
 
 
 def test_a_single_candidate_that_cannot_do_it_is_an_unsupported_option() -> None:
-    with pytest.raises(UnsupportedOption) as caught:
-        plan(ImageRequest("a cat", aspect_ratio="3:1"), [], [candidate("bfl")], Policy())
+    error = refused(candidate("bfl"), request=ImageRequest("a cat", aspect_ratio="3:1"))
 
-    assert ("aspect_ratio", "3:1", "21:9", "bfl") == (
-        *(caught.value.option, caught.value.asked),
-        *(caught.value.allowed, caught.value.provider),
-    )
+    assert isinstance(error, UnsupportedOption)
+    assert ("aspect_ratio", "3:1", "21:9", "bfl") == (error.option, error.asked, error.allowed, error.provider)
 
 
 def test_none_of_several_is_no_candidate_with_every_reason() -> None:
-    with pytest.raises(NoCandidate) as caught:
-        plan(ImageRequest("a cat", watermark="mine"), [], [candidate("a"), candidate("b")], Policy())
+    error = refused(candidate("a"), candidate("b"), request=ImageRequest("a cat", watermark="mine"))
 
-    assert {"a/flux-kontext-pro", "b/flux-kontext-pro"} == caught.value.reasons.keys()
-    assert "watermark" in str(caught.value)
-    assert "nothing was sent" in str(caught.value)
-
-
-def test_what_is_too_dear_is_left_out() -> None:
-    found = names(candidate("dear", "0.08"), candidate("fair", "0.04"), max_price=Decimal("0.04"))
-
-    assert ["fair"] == found
+    assert isinstance(error, NoCandidate)
+    assert {"a/flux-kontext-pro", "b/flux-kontext-pro"} == error.reasons.keys()
+    assert "watermark" in str(error)
+    assert "nothing was sent" in str(error)
 
 
-def test_an_unknown_price_does_not_pass_a_cap() -> None:
-    assert ["fair"] == names(candidate("unknown", None), candidate("fair"), max_price=Decimal("0.04"))
+@pytest.mark.parametrize("amount", ["0.08", None])
+def test_what_is_too_dear_or_of_unknown_price_is_left_out(amount: str | None) -> None:
+    assert ["fair"] == names(candidate("dear", amount), candidate("fair"), max_price=Decimal("0.04"))
 
 
-@pytest.mark.parametrize("price", ["0.05", None])
-def test_when_all_are_too_dear_the_budget_is_exceeded(price: str | None) -> None:
-    with pytest.raises(BudgetExceeded, match=r"max_price is 0\.04 USD"):
-        plan(CAT, [], [candidate("a", price)], Policy(), max_price=Decimal("0.04"))
+def test_an_unknown_price_passes_a_cap_where_the_route_allows_it() -> None:
+    found = names(candidate("dear", "0.08"), candidate("u", None), max_price=Decimal("0.04"), unknown_price=True)
+
+    assert ["u"] == found
+
+
+@pytest.mark.parametrize("amount", ["0.05", None])
+def test_when_all_are_too_dear_the_budget_is_exceeded(amount: str | None) -> None:
+    error = refused(candidate("a", amount), max_price=Decimal("0.04"))
+
+    assert isinstance(error, BudgetExceeded)
+    assert "max_price is 0.04 USD" in str(error)
 
 
 def test_the_cap_is_for_the_whole_request() -> None:
-    with pytest.raises(BudgetExceeded):
-        plan(ImageRequest("a cat", num_images=2), [], [candidate("a")], Policy(), max_price=Decimal("0.04"))
+    two = ImageRequest("a cat", num_images=2)
+
+    assert isinstance(refused(candidate("a"), request=two, max_price=Decimal("0.04")), BudgetExceeded)
+
+
+def test_what_is_left_of_a_budget_excludes_what_costs_more() -> None:
+    daily = Cap("daily", Decimal(20), renews_at=1_763_769_600.0)
+    low = replace(NOW, left=[(Cap("monthly", Decimal(9)), Decimal(9)), (daily, Decimal("0.03"))])
+
+    assert ["cheap"] == names(candidate("a"), candidate("cheap", "0.03"), candidate("u", None), situation=low)
+    assert (
+        "it would cost 0.04 USD, and of the daily budget of 20 USD 0.03 USD are left; "
+        "it begins anew at 2025-11-22 00:00 UTC"
+    ) == reasons(candidate("a"), situation=low)["a"]
+    assert isinstance(refused(candidate("a"), candidate("b", None), situation=low), BudgetExceeded)
+
+
+def test_a_closed_candidate_is_passed_over_with_the_reason_given() -> None:
+    dead = replace(NOW, closed={"a/flux-kontext-pro": "it failed three times"})
+
+    assert ["b"] == names(candidate("a"), candidate("b"), situation=dead)
+    assert {"a": "it failed three times"} == reasons(candidate("a"), candidate("b"), situation=dead)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_when_all_are_closed_there_is_no_candidate_for_now(count: int) -> None:
+    found = [candidate(name) for name in "ab"[:count]]
+    error = refused(*found, situation=replace(NOW, closed={one.name: "it is drained" for one in found}))
+
+    assert isinstance(error, NoCandidate)
+    assert "later" in str(error)
+    assert {"it is drained"} == set(error.reasons.values())
+
+
+def test_money_excludes_only_what_could_be_done_but_for_it() -> None:
+    dead = replace(NOW, closed={"a/flux-kontext-pro": "it is drained"}, left=[(Cap("daily", Decimal(1)), Decimal(0))])
+
+    assert isinstance(refused(candidate("a"), situation=dead), NoCandidate)
+
+
+def test_a_missing_key_is_a_reason_and_the_error_where_it_is_the_only_one() -> None:
+    keyless = replace(NOW, keyless={"a/flux-kontext-pro": "set A_KEY", "b/flux-kontext-pro": "set B_KEY"})
+
+    assert {"a": "set A_KEY"} == reasons(candidate("a"), candidate("c"), situation=keyless)
+    assert isinstance(refused(candidate("a"), candidate("b"), situation=keyless), MissingKey)
+    mixed = refused(candidate("a"), candidate("c", model="flux-kontext-dev"), situation=keyless)
+    assert isinstance(mixed, NoCandidate)
+    assert "set A_KEY" in str(mixed)
 
 
 def test_strict_excludes_where_adjust_would_adjust() -> None:
     request = ImageRequest("a cat", steps=30)
 
-    assert ["steps"] == [one.option for one in plan(request, [], [candidate("a")], Policy()).steps[0].adjustments]
-    with pytest.raises(UnsupportedOption):
-        plan(request, [], [candidate("a")], Policy(strict=True))
+    assert ["steps"] == [one.option for one in planned(candidate("a"), request=request).steps[0].adjustments]
+    assert isinstance(refused(candidate("a"), request=request, policy=Policy(strict=True)), UnsupportedOption)
 
 
 def test_a_webhook_is_possible_where_nobody_waits() -> None:
     request = ImageRequest("a cat", webhook_url="https://me.example/hook")
 
     assert ["a"] == names(candidate("a"), request=request, waits=False)
-    with pytest.raises(UnsupportedOption):
-        names(candidate("a"), request=request)
+    assert isinstance(refused(candidate("a"), request=request), UnsupportedOption)
+
+
+def test_a_model_that_bills_megapixels_is_planned_by_the_size() -> None:
+    by_area = candidate("area", "0.05", "flux-1.1-pro", unit="megapixel")
+    wide = ImageRequest("a cat", size=(1280, 800), num_images=2)
+
+    assert Decimal("0.1024") == planned(by_area, request=wide).steps[0].price.amount
+
+
+def test_a_price_of_another_currency_is_shown_and_not_compared() -> None:
+    euros = candidate("euros", "0.01", currency="EUR")
+
+    assert ["fair", "euros"] == names(euros, candidate("fair"), strategy="cheapest")
+    assert "0.01 EUR" in reasons(euros, candidate("fair"), max_price=Decimal(1))["euros"]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +205,7 @@ def test_the_limit_of_the_config_is_honoured_higher_or_lower(most: int | None, m
 
 
 def test_neither_a_provider_nor_a_step_shows_the_key() -> None:
-    found = plan(CAT, [], [candidate("a")], Policy())
+    found = planned(candidate("a"))
 
     assert "bfl_secret_key" not in repr(found)
     assert "key" not in repr(found.steps[0].candidate.provider).replace("keys", "")

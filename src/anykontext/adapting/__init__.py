@@ -13,6 +13,7 @@ from anykontext.adapting.facts import (
     Rejection,
     Sizes,
     Spec,
+    SubmitRate,
     Toggle,
     UploadFacts,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "Spec",
     "Stage",
     "State",
+    "SubmitRate",
     "Succeeded",
     "Task",
     "Toggle",

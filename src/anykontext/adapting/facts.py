@@ -129,6 +129,15 @@ class InputLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class SubmitRate:
+    """How many tasks of one account a provider takes in so many seconds."""
+
+    submits: int
+    seconds: float
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
 class UploadFacts:
     """Where a provider lets its users put input images, so that it can fetch them.
 
@@ -180,6 +189,7 @@ class Facts:
         not_found_polls: "Task not found" in a row that are tolerated.
         unreadable_polls: Polls in a row that may be refused or not understood.
         max_active: Tasks of one account that may run at once; None when no limit is known.
+        submit_rate: How fast submits may follow each other; None when no rate is known.
         images_per_task: How many images one task makes at most.
         busy_as_out_of_credit: Whether "no credit" may also mean "busy": then the balance is asked first.
         webhooks: Whether a submit may name a webhook.
@@ -216,6 +226,7 @@ class Facts:
     not_found_polls: int = 0
     unreadable_polls: int = 10
     max_active: int | None = None
+    submit_rate: SubmitRate | None = None
     images_per_task: int = 1
     busy_as_out_of_credit: bool = False
     webhooks: bool = False

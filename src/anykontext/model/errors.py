@@ -46,7 +46,21 @@ class Kind(StrEnum):
 
 
 class AnykontextError(Exception):
-    """The base of every error of this library."""
+    """The base of every error of this library.
+
+    Attributes:
+        maybe_charged: Whether money may have been spent on the job; False where nothing was sent.
+        job_id: Our id of the job, where there is one.
+        handle: What is needed to resume, where a provider had accepted a task.
+        attempts: What was tried for the job, in order.
+        errors: The error of each attempt, in the same order.
+    """
+
+    maybe_charged: bool = False
+    job_id: str | None = None
+    handle: "JobHandle | None" = None
+    attempts: "tuple[Attempt, ...]" = ()
+    errors: "Sequence[ProviderError]" = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors cross process borders (worker pools): rebuild from the fields, whatever the constructor takes.
@@ -115,7 +129,10 @@ class NoCandidate(AnykontextError):
 
 
 class BudgetExceeded(AnykontextError):
-    """The request would cost more than a price cap or a budget allows; nothing was sent."""
+    """The request would cost more than a price cap or a budget allows; nothing was sent to this candidate.
+
+    Where candidates before it were tried, `attempts` and `maybe_charged` tell of them.
+    """
 
 
 class ProviderError(AnykontextError):
@@ -162,8 +179,7 @@ class ProviderError(AnykontextError):
         self.handle = handle
         self.job_id = job_id
         self.maybe_charged = maybe_charged
-        self.attempts: tuple[Attempt, ...] = ()
-        self.errors: Sequence[ProviderError] = (self,)
+        self.errors = (self,)
         if advice is not None:
             self.__dict__["advice"] = advice
 

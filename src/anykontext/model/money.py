@@ -6,12 +6,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from datetime import date
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from anykontext.model.words import near
 
 Basis = Literal["reported", "listed", "unknown"]
+UNITS = ("image", "megapixel")
 _AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
+_CURRENCY = re.compile(r"[A-Z]{3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,11 @@ class Cost:
         bases: tuple[Basis, Basis] = (self.basis, other.basis)
         return Cost(self.amount + other.amount, self.currency, "listed" if "listed" in bases else self.basis)
 
+    @property
+    def usd(self) -> Decimal | None:
+        """The amount in USD; None where it is not known, or in another currency."""
+        return self.amount if self.currency == "USD" else None
+
     def times(self, count: int | Decimal) -> "Cost":
         """The cost of `count` such images, or units of the price list."""
         return self if self.amount is None else Cost(self.amount * count, self.currency, self.basis)
@@ -50,14 +57,14 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """One line of an adapter's price list.
+    """One line of a price list: an adapter's, or one that the user has set.
 
     Attributes:
         amount: What one `unit` costs, in `currency`.
-        unit: What is counted: an `image`.
-        currency: An ISO 4217 code.
+        unit: What is counted: an `image`, or a `megapixel` (1,000,000 pixels) of what is made.
+        currency: An ISO 4217 code. What is not in USD is shown, and counts as unknown wherever prices are compared.
         source: Where the amount was found.
-        date: When it was found there.
+        date: When it was found there; None for a price of the user's, which does not grow old.
         evidence: Why it is believed: `recorded`, `documented`, `code` or `inferred`, or a quirk id of the adapter.
     """
 
@@ -65,8 +72,23 @@ class Price:
     unit: str
     currency: str
     source: str
-    date: date
+    date: date | None
     evidence: str
+
+    @classmethod
+    def set_by_user(cls, amount: Decimal) -> Self:
+        """A price of one image in USD, as the configuration has it."""
+        return cls(amount, "image", "USD", "the configuration", None, "")
+
+    def of_unit(self) -> Cost:
+        """What one unit costs."""
+        return Cost(self.amount, self.currency, "listed")
+
+    def of_image(self, size: tuple[int, int] | None) -> Cost:
+        """What one image costs; not known where megapixels are billed and the size of the image is not known."""
+        if self.unit == "image":
+            return self.of_unit()
+        return Cost(None, self.currency) if size is None else self.of_unit().times(Decimal(size[0] * size[1]) / 10**6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +142,8 @@ def price_list(text: str, models: Collection[str]) -> dict[str, Price]:
 
         ["flux-kontext-pro"]
         amount   = "0.04"          # a text, so that no digit is lost
-        unit     = "image"         # the only unit so far
-        currency = "USD"           # the only currency so far
+        unit     = "image"         # or "megapixel": of 1,000,000 pixels of what is made
+        currency = "USD"           # any; what is not in USD is shown, and not compared
         source   = "the vendor's pricing page"
         date     = "2026-11-20"    # when it was found there
         evidence = "documented"    # recorded, documented, code or inferred, or a quirk id of the adapter
@@ -150,7 +172,8 @@ def _price(table: Any) -> Price:
     for key in known:
         if not isinstance(table.get(key), str) or not table[key]:
             raise ValueError(f"{key}: a text is needed")
-    for key, only in (("unit", "image"), ("currency", "USD")):
-        if table[key] != only:
-            raise ValueError(f"{key}: {only!r} is the only one so far, not {table[key]!r}")
+    if table["unit"] not in UNITS:
+        raise ValueError(f"unit: {' or '.join(UNITS)} is needed, not {table['unit']!r}")
+    if not _CURRENCY.fullmatch(table["currency"]):
+        raise ValueError(f"currency: three capital letters are needed, such as USD, not {table['currency']!r}")
     return Price(**{**table, "amount": usd(table["amount"]), "date": date.fromisoformat(table["date"])})

@@ -13,7 +13,7 @@ class Outcome:
 
     Attributes:
         index: Its place among those that were given.
-        request: What was asked; None for a recovered job, whose images are not kept.
+        request: What was asked; None for a recovered job, whose images are not kept, and for what is no request.
         result: Its images; None when it failed.
         error: What went wrong; None when it succeeded.
         job_id: Our id of the job; None when it was refused before it became one.

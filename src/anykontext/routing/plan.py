@@ -1,9 +1,7 @@
 """Which candidates can do a request, in which order, at what price; each excluded one with its reason."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Literal
 
 from anykontext.adapting import InputImage
 from anykontext.engine.misfit import Misfit
@@ -11,12 +9,18 @@ from anykontext.engine.negotiate import negotiate
 from anykontext.engine.policy import Policy
 from anykontext.engine.provider import Candidate
 from anykontext.engine.submit import Step
-from anykontext.model.errors import BudgetExceeded, NoCandidate
+from anykontext.model.errors import AnykontextError, BudgetExceeded, MissingKey, NoCandidate
 from anykontext.model.request import ImageRequest
 from anykontext.model.result import Adjustment
+from anykontext.routing.prices import check_budgets, check_price
+from anykontext.routing.residency import check_exposure, check_region
+from anykontext.routing.rules import Rules
+from anykontext.routing.situation import Situation
+from anykontext.routing.strategies import STRATEGIES
 
-Strategy = Literal["ordered", "cheapest"]
-UNKNOWN_LAST = Decimal("Infinity")
+# Words for exclusions that have nothing to do with an option of the request.
+MONEY = frozenset({"max_price", "budget"})
+CLOSED, KEY = "closed", "api_key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ class Steps:
     """The candidates of a request, in the order in which they are tried.
 
     Attributes:
-        steps: At least one.
+        steps: Those that can do it; there may be none.
         excluded: The others.
     """
 
@@ -46,49 +50,67 @@ def plan(
     candidates: Sequence[Candidate],
     policy: Policy,
     *,
-    strategy: Strategy = "ordered",
-    max_price: Decimal | None = None,
+    rules: Rules,
+    situation: Situation,
     waits: bool = True,
     prepared: Sequence[Adjustment] = (),
 ) -> Steps:
-    """Negotiate with each candidate, leave out what is too dear, and put the rest in order.
+    """Negotiate with each candidate, leave out what is not allowed or not possible now, and put the rest in order.
 
-    `cheapest` goes by the expected price of this request; equal prices keep the order given, unknown ones come last.
+    Args:
+        request: What is asked for.
+        images: Its input images, read and prepared.
+        candidates: In the order of the route.
+        policy: Whether dials may be adjusted.
+        rules: What the route lays down.
+        situation: What is known at this moment.
+        waits: Whether somebody will poll for the result.
+        prepared: What was already done to the images, whoever gets them.
 
     Raises:
-        UnsupportedOption: The only candidate cannot do the request.
-        NoCandidate: None of several can.
-        BudgetExceeded: Those that can would cost more than `max_price` (USD), or their price is not known.
+        UnsupportedOption: A provider option is none of its provider's, at any model.
     """
     steps: list[Step] = []
     excluded: list[Excluded] = []
     for candidate in candidates:
         try:
+            _check_told(KEY, situation.keyless, candidate)
             step = negotiate(request, images, candidate, policy, waits=waits, prepared=prepared)
-            _check_price(step, max_price)
+            _check(step, rules, situation)
             steps.append(step)
         except Misfit as misfit:
             excluded.append(Excluded(candidate, misfit))
-    if not steps:
-        raise _nothing_fits(excluded)
-    if strategy == "cheapest":
-        steps.sort(key=lambda step: UNKNOWN_LAST if step.price.amount is None else step.price.amount)
-    return Steps(tuple(steps), tuple(excluded))
+    return Steps(tuple(STRATEGIES[rules.strategy](steps, rules, situation)), tuple(excluded))
 
 
-def _check_price(step: Step, max_price: Decimal | None) -> None:
-    amount = step.price.amount
-    if max_price is None or (amount is not None and amount <= max_price):
-        return
-    told = "its price is not known" if amount is None else f"it would cost {amount} USD"
-    raise Misfit("max_price", str(max_price), None, f"{told}, and max_price is {max_price} USD")
+def _check(step: Step, rules: Rules, situation: Situation) -> None:
+    """What is allowed and possible; money comes last, so that it excludes only what could be done but for it."""
+    check_region(step.candidate, rules.regions)
+    check_exposure(step.candidate, step.orders[0].images, public_uploads=rules.public_uploads)
+    _check_told(CLOSED, situation.closed, step.candidate)
+    check_price(step, rules)
+    check_budgets(step, situation.left)
 
 
-def _nothing_fits(excluded: Sequence[Excluded]) -> Exception:
+def _check_told(kind: str, reasons: Mapping[str, str], candidate: Candidate) -> None:
+    if candidate.name in reasons:
+        raise Misfit(kind, None, None, reasons[candidate.name])
+
+
+def refusal(excluded: Sequence[Excluded]) -> AnykontextError:
+    """The error of a request that no candidate takes.
+
+    `BudgetExceeded` where a price or a budget stands in the way of one that could do it; `MissingKey` where none has
+    a key; `UnsupportedOption` where the only candidate cannot do it; else `NoCandidate` with every reason.
+    """
+    kinds = [one.misfit.option for one in excluded]
     reasons = {one.candidate.name: one.misfit.reason for one in excluded}
     told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-    if any(one.misfit.option == "max_price" for one in excluded):
+    if MONEY.intersection(kinds):
         return BudgetExceeded(f"nothing was sent: {told}")
-    if len(excluded) == 1:
+    if {KEY} == set(kinds):
+        return MissingKey(excluded[0].misfit.reason)
+    if len(excluded) == 1 and kinds != [CLOSED]:
         return excluded[0].misfit.error(excluded[0].candidate.provider.name)
-    return NoCandidate(f"no candidate can do this request, and nothing was sent: {told}", reasons=reasons)
+    advice = ". Try again later, or name another provider" if {CLOSED} == set(kinds) else ""
+    return NoCandidate(f"no candidate can do this request, and nothing was sent: {told}{advice}", reasons=reasons)

@@ -14,6 +14,7 @@ class Situation:
 
     Attributes:
         now: Seconds of the wall clock.
+        keyless: Candidates without a key, by name, and where it was looked for.
         closed: Candidates that take nothing now, by name (`provider/model`), and why: a breaker, a drain.
         durations: Seconds from submit to image of the last successes, by candidate name, the newest last.
         left: Each cap that the request falls under, with what is left of it in USD.
@@ -22,6 +23,7 @@ class Situation:
     """
 
     now: float
+    keyless: Mapping[str, str] = field(default_factory=Frozen)
     closed: Mapping[str, str] = field(default_factory=Frozen)
     durations: Mapping[str, Sequence[float]] = field(default_factory=Frozen)
     left: Sequence[tuple[Cap, Decimal]] = ()

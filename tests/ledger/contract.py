@@ -287,6 +287,7 @@ class LedgerContract:
         ledger.begin(new()).result()
         intend(ledger)
         ledger.accepted("job", 0, 0, handle(), owner=A).result()
+        ledger.sent_end("job", 0, 0, "accepted", maybe_charged=True, owner=A).result()
         ledger.finish("job", state, owner=A).result()
         late = {"owner": A, "attempt": 0, "cost": LISTED, "result": {"images": [{"sha256": "abc"}]}}
 
@@ -459,6 +460,68 @@ class LedgerContract:
 
         assert not intend(ledger, owner=A)
 
+    def test_a_lease_that_the_clock_has_jumped_back_from_has_ended(self, ledger: Ledger, clock: Clock) -> None:
+        ledger.begin(new(), lease_s=60).result()
+        clock.at -= 3600
+
+        assert ["job"] == [job.job_id for job in ledger.unfinished()]
+        assert ledger.job("job").lease_until <= clock.at  # type: ignore[union-attr]
+        assert ledger.take_over("job", B).result() is not None
+        assert [] == ledger.unfinished()
+
+    def test_a_job_is_not_over_without_a_success_while_a_task_of_it_is_open(self, ledger: Ledger) -> None:
+        ledger.begin(new()).result()
+        for attempt in range(2):
+            intend(ledger, attempt=attempt)
+            ledger.accepted("job", attempt, 0, handle(task=f"t{attempt}"), owner=A).result()
+        ledger.sent_end("job", 1, 0, "accepted", kind="generation_failed", owner=A).result()
+
+        assert Finish.OPEN == ledger.finish("job", JobState.FAILED, owner=A, attempt=1).result()
+        job = ledger.job("job")
+        assert job is not None
+        assert (JobState.RUNNING, True) == (job.state, job.has_open_task)
+        ledger.sent_end("job", 0, 0, "accepted", kind="generation_failed", owner=A).result()
+        assert Finish.RECORDED == ledger.finish("job", JobState.FAILED, owner=A, attempt=0).result()
+
+    @pytest.mark.parametrize("how", ["collected", "ended", "resolved"])
+    def test_an_ended_job_is_taken_over_until_every_task_of_it_has_ended(
+        self, ledger: Ledger, clock: Clock, how: str
+    ) -> None:
+        ledger.begin(new(), lease_s=10).result()
+        for attempt in range(2):
+            intend(ledger, attempt=attempt)
+            ledger.accepted("job", attempt, 0, handle(task=f"t{attempt}"), owner=A).result()
+        ledger.finish("job", JobState.SUCCEEDED, owner=A, attempt=1, cost=LISTED).result()
+        assert 1 == ledger.renew(A, lease_s=10).result()
+        clock.at += 11
+
+        assert ["job"] == [one.job_id for one in ledger.unfinished()]
+        taken = ledger.take_over("job", B, lease_s=10).result()
+        assert taken is not None
+        assert (JobState.SUCCEEDED, True, B) == (taken.state, taken.has_open_task, taken.owner)
+        assert 1 == ledger.renew(B, lease_s=10).result()
+        if how == "collected":
+            assert Finish.SURPLUS == ledger.finish("job", JobState.SUCCEEDED, owner=B, attempt=0, cost=LISTED).result()
+        elif how == "ended":
+            ledger.sent_end("job", 0, 0, "accepted", kind="moderated", owner=B).result()
+        else:
+            assert ledger.resolve("job", charged=False, who="ann").result()
+        assert 0 == ledger.renew(B, lease_s=10).result()
+        clock.at += 11
+        assert [] == ledger.unfinished()
+
+    def test_another_image_of_the_attempt_that_ended_the_job_is_surplus(self, ledger: Ledger) -> None:
+        ledger.begin(new()).result()
+        for part in range(2):
+            intend(ledger, part=part)
+            ledger.accepted("job", 0, part, handle(task=f"t{part}"), owner=A).result()
+        ends = [{"attempt": 0, "owner": A, "result": {"images": [{"sha256": word}]}} for word in ("first", "second")]
+
+        told = [ledger.finish("job", JobState.SUCCEEDED, **one).result() for one in [*ends, *ends]]
+
+        assert [Finish.RECORDED, Finish.SURPLUS, Finish.REPEATED, Finish.REPEATED] == told
+        assert ["risk", "risk"] == [one.money for one in ledger.sends("job")]  # until each task has its end
+
     @pytest.mark.parametrize("state", ENDS)
     def test_an_ended_job_is_not_taken_over(self, ledger: Ledger, clock: Clock, state: JobState) -> None:
         ledger.begin(new(), lease_s=10).result()
@@ -537,12 +600,28 @@ class LedgerContract:
         )  # fmt: skip
         assert not ledger.resolve("job", charged=charged, who="ann").result()
 
-    def test_a_running_job_is_not_resolved(self, ledger: Ledger) -> None:
+    def test_a_job_that_somebody_works_on_is_not_resolved(self, ledger: Ledger) -> None:
         ledger.begin(new()).result()
         intend(ledger)
 
         assert not ledger.resolve("job", charged=True, who="ann").result()
         assert not ledger.resolve("none", charged=True, who="ann").result()
+
+    def test_a_running_job_that_nobody_works_on_is_resolved_and_its_success_still_counts(
+        self, ledger: Ledger, clock: Clock
+    ) -> None:
+        ledger.begin(new(), lease_s=10).result()
+        intend(ledger)
+        ledger.accepted("job", 0, 0, handle(), owner=A).result()
+        clock.at += 11
+
+        assert ledger.resolve("job", charged=True, who="ann").result()
+        job = ledger.job("job")
+        assert job is not None
+        assert (JobState.FAILED, True, False) == (job.state, job.charged, job.at_risk)
+        assert [] == ledger.unfinished()
+        assert Finish.SURPLUS == ledger.finish("job", JobState.SUCCEEDED, owner=A, cost=LISTED).result()
+        assert (PRICE, Decimal(0), 0) == total(ledger)
 
     def test_the_money_of_a_resolved_job_that_comes_after_all_is_counted(self, ledger: Ledger) -> None:
         ledger.begin(new()).result()
@@ -648,3 +727,20 @@ class LedgerContract:
     def test_what_json_cannot_hold_is_refused_at_once(self, ledger: Ledger) -> None:
         with pytest.raises(TypeError):
             ledger.finish("job", JobState.SUCCEEDED, owner=A, result={"images": b"bytes"})
+
+    # drains
+
+    def test_a_drain_is_seen_until_it_is_taken_back_and_the_first_word_stays(self, ledger: Ledger) -> None:
+        assert [] == ledger.drains()
+
+        assert ledger.drain("kie", who="me", why="slow today").result()
+        assert not ledger.drain("kie", who="you", why="another word").result()
+        assert ledger.drain("bfl", who="you").result()
+
+        assert [("bfl", "you", ""), ("kie", "me", "slow today")] == [
+            (one.provider, one.who, one.why) for one in ledger.drains()
+        ]
+        assert "drained by me since 2023-11-14 22:13 UTC: slow today" == str(ledger.drains()[1])
+        assert ledger.undrain("kie").result()
+        assert not ledger.undrain("kie").result()
+        assert ["bfl"] == [one.provider for one in ledger.drains()]

@@ -68,6 +68,12 @@ class Known:
     def all(self) -> list[Sent]:
         return [one for sends in self.sends.values() for one in sends]
 
+    def open(self) -> bool:
+        """Whether a task may still give an image. Every task here has a handle."""
+        return any(one.outcome == "accepted" and not one.ended and one.resolved is None
+                   and attempt in {known for known, _ in self.handles}
+                   for attempt, sends in self.sends.items() for one in sends)  # fmt: skip
+
     def risk(self) -> bool:
         return any(one.money() == "risk" for one in self.all())
 
@@ -194,21 +200,26 @@ class Machine(RuleBasedStateMachine):
                 self._pay(job, by, cost, success)
             return
         mine = job.owner == owner or (job.state is JobState.UNKNOWN and not job.risk())
-        assert (Finish.RECORDED if success or mine else Finish.REFUSED) == ended
+        held = Finish.OPEN if mine and job.open() else Finish.RECORDED if mine else Finish.REFUSED
+        assert (Finish.RECORDED if success else held) == ended
         if ended is Finish.RECORDED:
             self._pay(job, by, cost, success)
             job.state, job.won = state, by if success else None
 
     def _pay(self, job: Known, attempt: int | None, cost: Cost | None, success: bool) -> None:
         for last in job.sends.get(attempt, [])[-1:]:
-            if last.outcome == "accepted" and not last.basis and (cost or success):
+            if last.outcome == "accepted" and not last.basis and (cost or (success and not self._named(job, attempt))):
                 last.ended, last.basis, last.cost = True, True, cost.amount if cost else None
+
+    def _named(self, job: Known, attempt: int | None) -> bool:
+        return attempt in {known for known, _ in job.handles}
 
     @rule(job_id=ids, owner=owners)
     def take_over(self, job_id: str, owner: str) -> None:
         taken = self.ledger.take_over(job_id, owner, lease_s=LEASE_S).result()
         job = self.known.get(job_id)
-        may = job is not None and not is_ended(job.state) and (job.owner == owner or job.lease <= self.clock.at)
+        alive = job is not None and (not is_ended(job.state) or job.open())
+        may = alive and (job.owner == owner or job.lease <= self.clock.at)
         assert may == (taken is not None)
         if may:
             if job.owner != owner:
@@ -232,7 +243,12 @@ class Machine(RuleBasedStateMachine):
 
     @rule(owner=owners)
     def renew(self, owner: str) -> None:
-        mine = [job for job in self.known.values() if job.owner == owner and job.state in OPEN]
+        now = self.clock.at
+        mine = [
+            job
+            for job in self.known.values()
+            if job.owner == owner and (job.state in OPEN or (job.open() and job.lease > now))
+        ]
         assert len(mine) == self.ledger.renew(owner, lease_s=LEASE_S).result()
         for job in mine:
             job.lease = self.clock.at + LEASE_S
@@ -242,12 +258,13 @@ class Machine(RuleBasedStateMachine):
         done = self.ledger.resolve(job_id, charged=charged, who="ann").result()
         job = self.known.get(job_id)
         seen = job.seen(self.clock.at) if job else None
-        may = job is not None and seen not in OPEN and (seen is JobState.UNKNOWN or job.risk())
+        held = job is not None and seen in OPEN and job.lease > self.clock.at
+        may = job is not None and not held and (not is_ended(seen) or job.risk())
         assert may == done
         if may:
             for one in job.all():
                 one.resolved = charged if one.money() == "risk" else one.resolved
-            job.state = JobState.FAILED if seen is JobState.UNKNOWN else job.state
+            job.state = job.state if is_ended(seen) else JobState.FAILED
             job.submitter = None
 
     @rule(job_id=ids, owner=owners)
@@ -281,9 +298,9 @@ class Machine(RuleBasedStateMachine):
         listed = {job.job_id: job for job in self.ledger.jobs()}
         assert self.known.keys() == listed.keys()
         for job_id, job in self.known.items():
-            assert (job.seen(now), job.owner, job.lease, bool(job.surplus), job.risk()) == (
+            assert (job.seen(now), job.owner, job.lease, bool(job.surplus), job.risk(), job.open()) == (
                 listed[job_id].state, listed[job_id].owner, listed[job_id].lease_until, listed[job_id].surplus,
-                listed[job_id].at_risk,
+                listed[job_id].at_risk, listed[job_id].has_open_task,
             )  # fmt: skip
             found = {(one.attempt, one.handle.tasks[0].id) for one in self.ledger.handles(job_id)}
             assert job.handles == found
@@ -294,7 +311,8 @@ class Machine(RuleBasedStateMachine):
             for event in self.ledger.events(job_id):
                 if event.to_state is not None and event.what != "reopened":
                     assert event.to_state in LEGAL[event.from_state]
-        gone = {job_id for job_id, job in self.known.items() if job.state in OPEN and job.lease <= now}
+        left = {job_id for job_id, job in self.known.items() if job.state in OPEN or job.open()}
+        gone = {job_id for job_id in left if self.known[job_id].lease <= now}
         assert gone == {job.job_id for job in self.ledger.unfinished()}
 
     @invariant()

@@ -1,9 +1,11 @@
-"""A process of its own at a ledger: `worker.py hammer|record PATH NAME`. It prints what it was told."""
+"""A process of its own at a ledger: `worker.py hammer|record|reserve PATH NAME`. It prints what it was told."""
 
+import contextlib
 import sys
 import time
+from decimal import Decimal
 
-from anykontext.ledger import Ledger, New, NewJob, open_ledger
+from anykontext.ledger import Cap, Ledger, New, NewJob, OverBudget, open_ledger
 from anykontext.model.job import JobHandle, JobState, Task
 
 JOBS = 15
@@ -45,6 +47,18 @@ def record(ledger: Ledger, name: str) -> None:
         number += 5
 
 
+def reserve(ledger: Ledger, name: str) -> None:
+    """Begin jobs under a budget that has room for 10 images; name those that may be sent."""
+    cap = Cap("daily", Decimal("0.40"), since=time.time() // 86_400 * 86_400)
+    for number in range(JOBS):
+        job_id = f"{name}-{number}"
+        ledger.begin(new(job_id, name)).result()
+        intent = ledger.intent(job_id, 0, 0, provider="bfl", model="m", price=Decimal("0.04"), owner=name, caps=[cap])
+        with contextlib.suppress(OverBudget):
+            assert intent.result()
+            say(job_id)
+
+
 if __name__ == "__main__":
     with open_ledger(sys.argv[2], now=time.time) as opened:
-        {"hammer": hammer, "record": record}[sys.argv[1]](opened, sys.argv[3])
+        {"hammer": hammer, "record": record, "reserve": reserve}[sys.argv[1]](opened, sys.argv[3])

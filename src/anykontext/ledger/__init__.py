@@ -8,6 +8,9 @@ Tables (`schema.py` has the SQL):
              repeated is a new row. The view `money` says of each row: `spent`, `risk` or `free`, and how much
     handles  what providers have accepted: rows are only ever added, by whoever has one, however late
     events   who did what, when: rows are only ever added
+    tally    how many submits of a day count which amount against budgets, kept by triggers
+    balances what providers said is left, to be compared with what was spent
+    drains   the providers that take no new jobs, by a person's word
 
 `open_ledger` gives a `Ledger`. Its writes return futures that resolve when the record is durable; its reads block
 for a moment. SQLite is the one implementation so far; the contract in the tests is for all of them.
@@ -15,8 +18,11 @@ for a moment. SQLite is the one implementation so far; the contract in the tests
 
 from anykontext.ledger.errors import LedgerError, OverBudget
 from anykontext.ledger.protocol import Ledger
+from anykontext.ledger.reads import UNREADABLE
 from anykontext.ledger.records import (
+    BalanceRecord,
     Begun,
+    DrainRecord,
     EventRecord,
     Existing,
     Finish,
@@ -34,8 +40,11 @@ from anykontext.ledger.told import told_error, told_result
 from anykontext.model.money import Cap
 
 __all__ = [
+    "UNREADABLE",
+    "BalanceRecord",
     "Begun",
     "Cap",
+    "DrainRecord",
     "EventRecord",
     "Existing",
     "Finish",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anykontext.model.errors import BudgetExceeded, ConfigurationError
+from anykontext.routing.budgets import of_budget
 
 if TYPE_CHECKING:
     from anykontext.model.money import Cap
@@ -24,14 +25,26 @@ class OverBudget(BudgetExceeded):
     """
 
     def __init__(self, cap: "Cap", left: Decimal, asked: Decimal | None) -> None:
-        what = "the price is unknown" if asked is None else f"{asked} USD more would be spent"
-        tag = f" for {cap.tag[0]}={cap.tag[1]}" if cap.tag else ""
-        super().__init__(
-            f"{what}, and of the {cap.kind} budget of {cap.limit} USD{tag} {left} USD are left (money at risk counts); "
-            "raise the budget, wait until it starts anew, or settle what is at risk with `anykontext jobs resolve`"
-        )
         self.cap = cap
-        self.left = left
+        self.left = max(left, Decimal(0))
+        if cap.at_risk_only:
+            what = "an unknown amount" if asked is None else f"{cap.limit - left:f} USD"
+            super().__init__(
+                f"{what} would be at risk on attempts that were left, and at most {cap.limit:f} USD may be "
+                "(max_at_risk_usd); settle what is at risk with `anykontext jobs resolve`, or raise the limit"
+            )
+            return
+        of = of_budget(cap, self.left)
+        if asked is None:
+            super().__init__(
+                f"it was not sent: the price is unknown, so that no budget can hold it, and {of}; give the provider a "
+                'price, as in [providers.NAME.prices] "MODEL" = "0.04"'
+            )
+            return
+        super().__init__(
+            f"it was not sent: {asked:f} USD more would be spent, and {of} (money at risk counts); wait until then, "
+            "raise the budget, or settle what is at risk with `anykontext jobs resolve`"
+        )
 
 
 # Primary result codes of SQLite: what is wrong, and what to do.

@@ -1,7 +1,9 @@
 """The rules for what came of a submit, and of a job: facts, which are recorded whoever brings them, however late."""
 
+import json
 from typing import Any
 
+from anykontext.ledger.reads import OPEN_TASK
 from anykontext.ledger.records import Finish, Outcome, is_ended
 from anykontext.ledger.told import Told
 from anykontext.ledger.tx import Tx
@@ -10,8 +12,11 @@ from anykontext.model.job import JobState
 _WRITE_SEND = """UPDATE sends SET outcome = :outcome, ended_at = :ended_at, kind = :kind, message = :message,
     maybe_charged = :maybe_charged, cost = :cost, basis = :basis
     WHERE job_id = :job_id AND attempt = :attempt AND part = :part AND send = :send"""
-_TO_PAY = """SELECT part, ended_at FROM sends WHERE job_id = ? AND attempt = ? AND outcome = 'accepted'
-    AND basis IS NULL ORDER BY ended_at IS NOT NULL, part"""
+# Without a word on the cost, a task that can be asked for is paid by its own end: it may not have ended yet.
+_TO_PAY = """SELECT part, ended_at FROM sends s WHERE job_id = :job_id AND attempt = :attempt AND outcome = 'accepted'
+    AND basis IS NULL AND (:told OR NOT EXISTS (SELECT 1 FROM handles h WHERE h.job_id = s.job_id
+        AND h.attempt = s.attempt AND h.part = s.part)) ORDER BY ended_at IS NOT NULL, part"""
+_OPEN = f"SELECT 1 FROM jobs j WHERE job_id = ? AND {OPEN_TASK}"  # noqa: S608  # our own text
 _LATEST = """SELECT attempt FROM sends WHERE job_id = ?
     ORDER BY COALESCE(outcome, '') = 'accepted' DESC, attempt DESC LIMIT 1"""
 
@@ -59,7 +64,10 @@ def finish(
     tx: Tx, job_id: str, state: JobState, *, owner: str, version: int | None, attempt: int | None,
     result: str | None, error: str | None, cost: Told,
 ) -> Finish:  # fmt: skip
-    """End a job. A success always counts: as the end, or as surplus when the job had ended otherwise."""
+    """End a job. A success always counts: as the end, or as surplus when the job had ended otherwise.
+
+    Without a success it does not end while a task of it may still give an image.
+    """
     job = tx.job(job_id)
     if job is None:
         return Finish.REFUSED
@@ -71,6 +79,8 @@ def finish(
     mine = job["owner"] == owner or (job["state"] == "unknown" and not tx.any_risk(job_id))
     if not success and (not mine or version not in {None, job["version"]}):
         return Finish.REFUSED
+    if not success and tx.row(_OPEN, job_id):
+        return Finish.OPEN
     _pay(tx, job_id, by, cost, success=success)
     ended_by = by if success else None
     tx.change(job, owner, "finished", state=state.value, result=result, error=error, ended_by=ended_by)
@@ -81,8 +91,10 @@ def _late(tx: Tx, job: dict[str, Any], owner: str, by: int | None, *, result: st
     """A success after the end: the state stays; the money, and what is needed to find the images, are kept."""
     job_id = job["job_id"]
     start = f'{{"attempt":{"null" if by is None else by},'
-    told = "SELECT 1 FROM events WHERE job_id = ? AND what = 'surplus' AND detail LIKE ?"
-    if (job["state"] == "succeeded" and job["ended_by"] == by) or tx.row(told, job_id, f"{start}%"):
+    late = [row[0] for row in tx.run("SELECT detail FROM events WHERE job_id = ? AND what = 'surplus'", (job_id,))]
+    known = (job["state"] == "succeeded" and job["ended_by"] == by) or any(one.startswith(start) for one in late)
+    kept = "".join([job["result"] or "", *late])
+    if known and all(image["sha256"] in kept for image in json.loads(result or "{}").get("images", ())):
         return Finish.REPEATED
     _pay(tx, job_id, by, cost, success=True)
     tx.change(job, owner, "surplus", f'{start}"result":{result or "null"}}}', surplus=1)
@@ -97,7 +109,8 @@ def _pay(tx: Tx, job_id: str, attempt: int | None, cost: Told, *, success: bool)
     known, basis = cost
     if attempt is None or (basis is None and not success):
         return
-    for index, (part, ended_at) in enumerate(tx.run(_TO_PAY, (job_id, attempt)).fetchall()):
+    rows = tx.run(_TO_PAY, {"job_id": job_id, "attempt": attempt, "told": basis is not None}).fetchall()
+    for index, (part, ended_at) in enumerate(rows):
         last = tx.last_send(job_id, attempt, part)
         assert last is not None
         if index == 0 or ended_at is None:

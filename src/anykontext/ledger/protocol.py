@@ -6,7 +6,9 @@ from decimal import Decimal
 from typing import Any, Protocol, Self
 
 from anykontext.ledger.records import (
+    BalanceRecord,
     Begun,
+    DrainRecord,
     EventRecord,
     Finish,
     HandleRecord,
@@ -46,7 +48,8 @@ class Ledger(Protocol):
         """Write down submits before their first byte leaves, all or none; without True nothing may be sent.
 
         False, with nothing written: the job is not known, has ended, is another's or was taken over, or a part was
-        sent before in this attempt and not surely refused. `OverBudget`: a cap has no room for all of them.
+        sent before in this attempt and not surely refused. `OverBudget`: a cap has no room for all of them, or the
+        price of one is unknown, which no cap can hold.
         """
 
     def accepted(self, job_id: str, attempt: int, part: int, handle: JobHandle | None, *, owner: str) -> Future[bool]:
@@ -67,11 +70,15 @@ class Ledger(Protocol):
     ) -> Future[Finish]:  # fmt: skip
         """End a job, or call it unknown. For its owner, and when given for this version only; a success always counts.
 
+        Without one it stays open while a task of it may still give an image.
         `attempt` says which one it was (default: the latest that was accepted); `cost` is that of the whole attempt.
         """
 
     def take_over(self, job_id: str, owner: str, *, lease_s: float = LEASE_S) -> Future[JobRecord | None]:
-        """Make a job one's own, to poll it: only when its lease has ended. None: it has not, or the job has ended."""
+        """Make a job one's own, to poll it: only when its lease has ended. None: it has not, or nothing can come of it.
+
+        A lease of more than 2 * LEASE_S has ended, too: the wall clock has jumped back since it was written.
+        """
 
     def renew(self, owner: str, *, lease_s: float = LEASE_S) -> Future[int]:
         """Prolong the leases of all running jobs of an owner; 0 seconds let them go."""
@@ -80,7 +87,13 @@ class Ledger(Protocol):
         """Let a job be submitted anew, under its id and key, that failed and surely cost nothing; else None."""
 
     def resolve(self, job_id: str, *, charged: bool, who: str) -> Future[bool]:
-        """Settle what is at risk by a person's word; an unknown job has failed then. False: there is nothing to."""
+        """Settle what is at risk by a person's word; a job that had not ended has failed then.
+
+        False: there is nothing to settle, or somebody works on it.
+        """
+
+    def note(self, job_id: str, what: str, detail: str, *, who: str) -> Future[None]:
+        """Add a line to the history of a job."""
 
     def forget(self, *, before: float | None = None, job_id: str | None = None) -> Future[int]:
         """Delete jobs that have ended, without a trace; those with money at risk stay until they are resolved."""
@@ -95,8 +108,9 @@ class Ledger(Protocol):
         """Jobs, the newest first; `tag` is a `name` or `name=value`."""
 
     def unfinished(self) -> list[JobRecord]:
-        """Jobs that have not ended and whose lease has: to be taken over and polled, or reported as unknown.
+        """Jobs that nobody works on: to be taken over and polled, or reported as unknown.
 
+        They have not ended, or have ended while a task of an attempt that was left has not.
         Jobs that are written down as unknown are not among them; `jobs(state=JobState.UNKNOWN)` has them.
         """
 
@@ -104,7 +118,7 @@ class Ledger(Protocol):
         """Every submit of a job."""
 
     def handles(self, job_id: str) -> list[HandleRecord]:
-        """Every handle of a job."""
+        """Every handle of a job that can be read; `events` tells of others."""
 
     def events(self, job_id: str) -> list[EventRecord]:
         """The history of a job."""
@@ -114,6 +128,37 @@ class Ledger(Protocol):
         tag: str | None = None,
     ) -> list[SpendRow]:  # fmt: skip
         """Sums over the submits of a time, by any of `provider`, `model`, `day` (UTC), `job`, `tag:<name>`."""
+
+    def durations(self, limit: int = 50) -> dict[tuple[str, str], list[float]]:
+        """Seconds from submit to image by provider and model: of the last successes of 30 days, the newest last.
+
+        At most `limit` of each, and only among the last some thousands of submits. They go by the provider's name: an
+        emulator that was configured under the name of the service is among them.
+        """
+
+    def has_key(self, tenant: str, idempotency_key: str) -> bool:
+        """Whether a job has this key."""
+
+    def left(self, caps: Sequence[Cap]) -> list[tuple[Cap, Decimal]]:
+        """Each cap with what is left of it in USD, never below zero: `intents` alone reserves it."""
+
+    def tag_values(self, name: str, *, since: float) -> list[str]:
+        """The values of a tag of which anything counts against budgets since the begin of a day (UTC)."""
+
+    def note_balance(self, provider: str, origin: str, amount: Decimal, unit: str, usd: Decimal | None) -> Future[None]:
+        """Keep what was left at a provider, to be compared with what was spent."""
+
+    def balances(self, provider: str, origin: str) -> list[BalanceRecord]:
+        """What was read of one provider's balance, the oldest first."""
+
+    def drain(self, provider: str, *, who: str, why: str = "") -> Future[bool]:
+        """Let a provider take no new jobs, in every process that shares the ledger. False: it was drained before."""
+
+    def undrain(self, provider: str) -> Future[bool]:
+        """Let it take jobs again. False: it was not drained."""
+
+    def drains(self) -> list[DrainRecord]:
+        """The providers that are drained, by name."""
 
     def close(self) -> None:
         """Write what was asked for, and let go of everything; once more does nothing."""

@@ -4,34 +4,55 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Context, Decimal
+from decimal import Decimal
 from typing import Any
 
-from anykontext.ledger.records import EventRecord, HandleRecord, JobRecord, SendRecord, SpendRow
+from anykontext.ledger.protocol import LEASE_S
+from anykontext.ledger.records import (
+    BalanceRecord,
+    DrainRecord,
+    EventRecord,
+    HandleRecord,
+    JobRecord,
+    SendRecord,
+    SpendRow,
+)
+from anykontext.ledger.told import line
+from anykontext.model.errors import InvalidRequest
 from anykontext.model.frozen import Frozen, freeze
 from anykontext.model.job import JobHandle, JobState
-from anykontext.model.money import Cap
+from anykontext.model.spend import EXACT
 from anykontext.model.words import near
 
-EXACT = Context(prec=100)  # sums of amounts lose no digit
+UNREADABLE = "unreadable handle"  # stands in the history of a job for a handle that this release cannot read
 _DAY_S = 86_400
 
+# A task that was accepted, that can be asked for, and whose end nobody has told; `j` is the job.
+OPEN_TASK = """EXISTS (SELECT 1 FROM sends o JOIN handles USING (job_id, attempt, part) WHERE o.job_id = j.job_id
+    AND o.outcome = 'accepted' AND o.ended_at IS NULL AND o.resolved IS NULL)"""
+# A lease that is longer than any is written was written before the wall clock jumped back, and has ended.
+_LEASE = f"CASE WHEN lease_until > :now + {2 * LEASE_S} THEN 0.0 ELSE lease_until END"
 # A job whose owner is gone (its lease has ended) with a submit undecided and no task to ask for is unknown, written
 # so or not.
-_JOBS = """SELECT * FROM (SELECT job_id, request_digest, prompt, prompt_sha256, model, mode, tags, tenant,
-    idempotency_key, created_at, updated_at, deadline_at, version, owner, lease_until, result, error, surplus,
+_JOBS = f"""SELECT * FROM (SELECT job_id, request_digest, prompt, prompt_sha256, model, mode, tags, tenant,
+    idempotency_key, created_at, updated_at, deadline_at, version, owner, {_LEASE} AS lease_until, result, error,
+    surplus, {OPEN_TASK} AS has_open_task,
     (SELECT provider FROM sends s WHERE s.job_id = j.job_id ORDER BY attempt DESC, send DESC LIMIT 1) AS provider,
     EXISTS (SELECT 1 FROM money m WHERE m.job_id = j.job_id AND money = 'risk') AS at_risk,
     EXISTS (SELECT 1 FROM money m WHERE m.job_id = j.job_id AND money = 'spent') AS charged,
-    CASE WHEN state IN ('queued', 'running') AND lease_until <= :now
+    CASE WHEN state IN ('queued', 'running') AND {_LEASE} <= :now
         AND EXISTS (SELECT 1 FROM money m WHERE m.job_id = j.job_id AND money = 'risk'
             AND COALESCE(outcome, 'unknown') = 'unknown')
         AND NOT EXISTS (SELECT 1 FROM sends s WHERE s.job_id = j.job_id AND outcome = 'accepted' AND ended_at IS NULL)
         THEN 'unknown' ELSE state END AS state,
     state AS written
-    FROM jobs j) AS seen """
+    FROM jobs j) AS seen """  # noqa: S608  # our own text
 _BY_ID = _JOBS + "WHERE job_id = :job_id"
-_UNFINISHED = _JOBS + "WHERE written IN ('queued', 'running') AND lease_until <= :now ORDER BY created_at, job_id"
+_UNFINISHED = (
+    _JOBS
+    + """WHERE (written IN ('queued', 'running') OR has_open_task) AND lease_until <= :now
+    ORDER BY created_at, job_id"""
+)
 _LISTED = (
     _JOBS  # noqa: S608  # our own text
     + """WHERE (:state IS NULL OR state = :state) AND (:since IS NULL OR created_at >= :since)
@@ -40,9 +61,11 @@ _LISTED = (
         AND (:value IS NULL OR t.value = :value)))
     ORDER BY created_at DESC, job_id LIMIT :limit"""
 )
-_UNDER_CAP = """SELECT amount, COUNT(*) FROM money WHERE money <> 'free' AND intent_at >= :since
-    AND (:name IS NULL OR EXISTS (SELECT 1 FROM tags t WHERE t.job_id = money.job_id AND t.name = :name
-        AND t.value = :value)) GROUP BY amount"""
+_LATE_SUCCESSES = """SELECT provider, model, ended_at - intent_at
+    FROM (SELECT * FROM sends WHERE intent_at >= ? ORDER BY intent_at DESC LIMIT ?)
+    WHERE outcome = 'accepted' AND ended_at > intent_at AND kind IS NULL ORDER BY intent_at DESC"""
+DURATIONS_S = 30.0 * _DAY_S  # older ones say little of today
+DURATIONS_ROWS = 5_000  # a bounded walk along the index of time: of who was not among these, nothing is known
 # Columns and joins of the words of `by`; a tag's name is a parameter.
 _GROUPS = {
     "provider": "m.provider",
@@ -63,7 +86,7 @@ def _rows(
 def _job(row: dict[str, Any]) -> JobRecord:
     del row["written"]
     told = {name: freeze(json.loads(row[name])) if row[name] else None for name in ("result", "error")}
-    flags = {name: bool(row[name]) for name in ("surplus", "at_risk", "charged")}
+    flags = {name: bool(row[name]) for name in ("surplus", "at_risk", "charged", "has_open_task")}
     return JobRecord(**row | told | flags | {"tags": Frozen(json.loads(row["tags"])), "state": JobState(row["state"])})
 
 
@@ -73,7 +96,7 @@ def read_job(db: sqlite3.Connection, now: float, job_id: str) -> JobRecord | Non
 
 
 def unfinished(db: sqlite3.Connection, now: float) -> list[JobRecord]:
-    """Jobs that have not ended and that nobody works on, the oldest first."""
+    """Jobs that nobody works on and that have not ended, or of which a task has not; the oldest first."""
     return [_job(row) for row in _rows(db, _UNFINISHED, {"now": now})]
 
 
@@ -92,6 +115,16 @@ def _tag(tag: str | None) -> tuple[str | None, str | None]:
     return name or None, value if equals else None
 
 
+def durations(db: sqlite3.Connection, now: float, limit: int) -> dict[tuple[str, str], list[float]]:
+    """What the last successes of each provider and model took, in seconds, the newest last; see `Ledger.durations`."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for provider, model, seconds in db.execute(_LATE_SUCCESSES, (now - DURATIONS_S, DURATIONS_ROWS)):
+        known = found.setdefault((provider, model), [])
+        if len(known) < limit:
+            known.append(seconds)
+    return {candidate: known[::-1] for candidate, known in found.items()}
+
+
 def sends(db: sqlite3.Connection, job_id: str) -> list[SendRecord]:
     """Every submit of a job, in the order in which they left."""
     sql = "SELECT * FROM money WHERE job_id = ? ORDER BY attempt, part, send"
@@ -104,28 +137,49 @@ def sends(db: sqlite3.Connection, job_id: str) -> list[SendRecord]:
 
 
 def handles(db: sqlite3.Connection, job_id: str) -> list[HandleRecord]:
-    """Every handle of a job, in the order in which they came."""
-    sql = "SELECT * FROM handles WHERE job_id = ? ORDER BY added_at, attempt, part"
-    return [HandleRecord(**row | {"handle": JobHandle.from_json(row["handle"])}) for row in _rows(db, sql, (job_id,))]
-
-
-def events(db: sqlite3.Connection, job_id: str) -> list[EventRecord]:
-    """The history of a job."""
-    states = ("from_state", "to_state")
+    """Every handle of a job, in the order in which they came; one that cannot be read is told by `events`."""
     return [
-        EventRecord(**row | {name: JobState(row[name]) if row[name] else None for name in states})
-        for row in _rows(db, "SELECT * FROM events WHERE job_id = ? ORDER BY seq", (job_id,))
+        HandleRecord(**row | {"handle": handle})
+        for row, handle in _handles(db, job_id)
+        if isinstance(handle, JobHandle)
     ]
 
 
-def spent_under(db: sqlite3.Connection, cap: Cap) -> Decimal:
-    """What counts against a cap: spent and at risk; amounts that nobody knows cannot be counted."""
-    name, value = cap.tag or (None, None)
-    total = Decimal(0)
-    # Prices repeat, so that the sum is made of few exact products; SQL's own SUM would go through floats.
-    for amount, count in db.execute(_UNDER_CAP, {"since": cap.since, "name": name, "value": value}):
-        total = EXACT.fma(Decimal(amount or 0), Decimal(count), total)
-    return total
+def _handles(db: sqlite3.Connection, job_id: str) -> Iterator[tuple[dict[str, Any], JobHandle | InvalidRequest]]:
+    for row in _rows(db, "SELECT * FROM handles WHERE job_id = ? ORDER BY added_at, attempt, part", (job_id,)):
+        try:
+            yield row, JobHandle.from_json(row["handle"])
+        except InvalidRequest as error:
+            yield row, error
+
+
+def events(db: sqlite3.Connection, job_id: str) -> list[EventRecord]:
+    """The history of a job, and at its end the handles of it that cannot be read."""
+    states = ("from_state", "to_state")
+    told = [
+        EventRecord(**row | {name: JobState(row[name]) if row[name] else None for name in states})
+        for row in _rows(db, "SELECT * FROM events WHERE job_id = ? ORDER BY seq", (job_id,))
+    ]
+    for row, error in _handles(db, job_id):
+        if isinstance(error, InvalidRequest):
+            detail = line(f"attempt {row['attempt']} part {row['part']}: {error}")
+            told.append(EventRecord(0, job_id, row["added_at"], row["added_by"], UNREADABLE, None, None, detail))
+    return told
+
+
+def has_key(db: sqlite3.Connection, tenant: str, idempotency_key: str) -> bool:
+    """Whether a job has this key."""
+    sql = "SELECT 1 FROM jobs WHERE tenant = ? AND idempotency_key = ?"
+    return db.execute(sql, (tenant, idempotency_key)).fetchone() is not None
+
+
+def balances(db: sqlite3.Connection, provider: str, origin: str) -> list[BalanceRecord]:
+    """What was read of one provider's balance, the oldest first."""
+    sql = "SELECT * FROM balances WHERE provider = ? AND origin = ? ORDER BY read_at"
+    return [
+        BalanceRecord(**row | {name: None if row[name] is None else Decimal(row[name]) for name in ("amount", "usd")})
+        for row in _rows(db, sql, (provider, origin))
+    ]
 
 
 def spend(
@@ -155,6 +209,11 @@ def spend(
             row[place] = EXACT.fma(Decimal(amount), Decimal(count), row[place])
     ordered = sorted(rows.items(), key=lambda item: [word or "" for word in item[0]])
     return [SpendRow(Frozen(dict(zip(by, group, strict=True))), *sums) for group, sums in ordered]
+
+
+def drains(db: sqlite3.Connection) -> list[DrainRecord]:
+    """The providers that are drained, by name."""
+    return [DrainRecord(**row) for row in _rows(db, "SELECT * FROM drains ORDER BY provider", ())]
 
 
 def _column(word: str, number: int, values: dict[str, object]) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Literal
@@ -82,6 +83,8 @@ class JobRecord(Record):
         provider: That of the latest submit.
         at_risk: Whether money may have been spent on it that is not settled.
         charged: Whether money was spent on it.
+        has_open_task: Whether a task that can be asked for has not ended, as far as is known: its image may still come,
+            also where the job has ended by another attempt.
     """
 
     job_id: str
@@ -106,6 +109,7 @@ class JobRecord(Record):
     provider: str | None
     at_risk: bool
     charged: bool
+    has_open_task: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +208,49 @@ class Finish(StrEnum):
     SURPLUS = "surplus"  # a success, after the job had ended otherwise
     REPEATED = "repeated"  # this success was recorded before
     REFUSED = "refused"  # the job has ended, has another owner or version, or is not known
+    OPEN = "open"  # a task of it may still give an image, so that the job is not over without one
+
+
+@dataclass(frozen=True, slots=True)
+class DrainRecord(Record):
+    """A provider that takes no new jobs, by a person's word.
+
+    Attributes:
+        provider: Its name in the configuration.
+        since: Seconds of the wall clock.
+        who: Who said so.
+        why: As they put it; may be empty.
+    """
+
+    provider: str
+    since: float
+    who: str
+    why: str
+
+    def __str__(self) -> str:
+        when = datetime.fromtimestamp(self.since, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        return f"drained by {self.who} since {when}" + (f": {self.why}" if self.why else "")
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceRecord(Record):
+    """What was left at a provider at one time.
+
+    Attributes:
+        provider: Its name in the configuration.
+        origin: Its base URL then.
+        read_at: Seconds of the wall clock.
+        amount: In `unit`.
+        unit: `credits` or a currency.
+        usd: The same in USD; None where the rate is not known.
+    """
+
+    provider: str
+    origin: str
+    read_at: float
+    amount: Decimal
+    unit: str
+    usd: Decimal | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,16 @@ import json
 from collections.abc import Sequence
 from decimal import Decimal
 
+from anykontext.ledger.counting import counted
 from anykontext.ledger.errors import OverBudget
-from anykontext.ledger.reads import EXACT, read_job, spent_under
+from anykontext.ledger.protocol import LEASE_S
+from anykontext.ledger.reads import OPEN_TASK, read_job
 from anykontext.ledger.records import Begun, Existing, JobRecord, New, NewJob, NewSend, is_ended
 from anykontext.ledger.told import amount
 from anykontext.ledger.tx import Tx
 from anykontext.model.job import JobState
 from anykontext.model.money import Cap
+from anykontext.model.spend import EXACT
 
 _OPEN = ("queued", "running")
 _INSERT_JOB = """INSERT INTO jobs (job_id, request_digest, prompt, prompt_sha256, model, mode, tags, tenant,
@@ -22,6 +25,11 @@ _INSERT_JOB = """INSERT INTO jobs (job_id, request_digest, prompt, prompt_sha256
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', 1, ?, ?, ?)"""
 _INSERT_SEND = """INSERT INTO sends (job_id, attempt, part, send, provider, model, price, owner, intent_at)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_RENEW = "UPDATE jobs SET lease_until = :until WHERE owner = :owner AND state IN ('queued', 'running')"
+# What has ended is worked on only for a task of it that has not, and only until it is let go.
+_RENEW_ENDED = f"""UPDATE jobs AS j SET lease_until = :until WHERE owner = :owner
+    AND state IN ('succeeded', 'failed', 'moderated', 'cancelled', 'expired', 'unknown')
+    AND lease_until > :now AND lease_until <= :longest AND {OPEN_TASK}"""  # noqa: S608  # our own text
 _RESOLVE = """UPDATE sends SET resolved = ? WHERE job_id = ? AND EXISTS (SELECT 1 FROM money WHERE money = 'risk'
     AND money.job_id = sends.job_id AND money.attempt = sends.attempt AND money.part = sends.part
     AND money.send = sends.send)"""
@@ -68,7 +76,7 @@ def intents(tx: Tx, job_id: str, attempt: int, sends: Sequence[NewSend], *, owne
     if any(one is not None and one["outcome"] != "refused" for one in before):
         return False
     for cap in caps:
-        _check(tx, cap, [one.price for one in sends])
+        _check(tx, cap, (job_id, attempt), [one.price for one in sends])
     for one, last in zip(sends, before, strict=True):
         send = 0 if last is None else last["send"] + 1
         row = (job_id, attempt, one.part, send, one.provider, one.model, amount(one.price), owner, tx.now)
@@ -77,27 +85,32 @@ def intents(tx: Tx, job_id: str, attempt: int, sends: Sequence[NewSend], *, owne
     return True
 
 
-def _check(tx: Tx, cap: Cap, prices: Sequence[Decimal | None]) -> None:
-    left = EXACT.subtract(cap.limit, spent_under(tx.db, cap))
-    asked: Decimal | None = Decimal(0)
-    for price in prices:
+def _check(tx: Tx, cap: Cap, going_on: tuple[str, int], prices: Sequence[Decimal | None]) -> None:
+    count = counted(tx.db, tx.now, cap, going_on)
+    # What is about to be sent is waited for, so that it is not at risk in the sense of such a cap.
+    asked: Decimal | None = None if count is None else Decimal(0)
+    for price in () if cap.at_risk_only else prices:
         # Nobody can say that an unknown price is within a limit.
         asked = None if asked is None or price is None else EXACT.add(asked, price)
+    left = EXACT.subtract(cap.limit, count or Decimal(0))
     if asked is None or asked > left:
-        raise OverBudget(cap, max(left, Decimal(0)), asked)
+        raise OverBudget(cap, left, asked)
 
 
 def take_over(tx: Tx, job_id: str, owner: str, lease_s: float) -> JobRecord | None:
-    """Make a job one's own when its lease has ended: nobody submits for it any more, what was undecided is unknown."""
-    job = tx.job(job_id)
-    if job is None or is_ended(JobState(job["state"])) or (job["owner"] != owner and job["lease_until"] > tx.now):
+    """Make a job one's own when its lease has ended: nobody submits for it any more, what was undecided is unknown.
+
+    One that has ended is taken over as long as a task of it has not: its image is paid for.
+    """
+    seen, job = read_job(tx.db, tx.now, job_id), tx.job(job_id)
+    if seen is None or job is None or (is_ended(JobState(job["state"])) and not seen.has_open_task):
+        return None
+    if seen.owner != owner and seen.lease_until > tx.now:
         return None
     until = tx.now + lease_s
     if job["owner"] == owner:
         tx.change(job, owner, "renewed", lease_until=until)
         return read_job(tx.db, tx.now, job_id)
-    seen = read_job(tx.db, tx.now, job_id)
-    assert seen is not None
     tx.run("UPDATE sends SET outcome = 'unknown' WHERE job_id = ? AND outcome IS NULL", (job_id,))
     changes = {"state": seen.state.value, "owner": owner, "submitter": None, "lease_until": until}
     tx.change(job, owner, "taken over", f"from {job['owner']}", **changes)
@@ -106,8 +119,8 @@ def take_over(tx: Tx, job_id: str, owner: str, lease_s: float) -> JobRecord | No
 
 def renew(tx: Tx, owner: str, lease_s: float) -> int:
     """Prolong the lease of all that an owner works on; 0 seconds let it go."""
-    sql = "UPDATE jobs SET lease_until = ? WHERE owner = ? AND state IN ('queued', 'running')"
-    return tx.run(sql, (tx.now + lease_s, owner)).rowcount
+    values = {"until": tx.now + lease_s, "owner": owner, "now": tx.now, "longest": tx.now + 2 * LEASE_S}
+    return sum(tx.run(sql, values).rowcount for sql in (_RENEW, _RENEW_ENDED))
 
 
 def reopen(tx: Tx, job_id: str, owner: str, lease_s: float) -> JobRecord | None:
@@ -123,20 +136,43 @@ def reopen(tx: Tx, job_id: str, owner: str, lease_s: float) -> JobRecord | None:
 
 
 def resolve(tx: Tx, job_id: str, who: str, *, charged: bool) -> bool:
-    """Settle by a person's word what is at risk, where nothing more is to be expected from the provider."""
+    """Settle by a person's word what is at risk; one that nobody works on and that had not ended has failed."""
     seen, job = read_job(tx.db, tx.now, job_id), tx.job(job_id)
-    if seen is None or job is None or seen.state in _OPEN or not (seen.at_risk or seen.state is JobState.UNKNOWN):
+    if seen is None or job is None or (seen.state in _OPEN and seen.lease_until > tx.now):
+        return False
+    if is_ended(seen.state) and not seen.at_risk:
         return False
     word = "charged" if charged else "free"
     tx.run(_RESOLVE, (word, job_id))
-    state = JobState.FAILED if seen.state is JobState.UNKNOWN else seen.state
+    state = seen.state if is_ended(seen.state) else JobState.FAILED
     tx.change(job, who, "resolved", word, state=state.value, submitter=None)
     return True
+
+
+def drain(tx: Tx, provider: str, who: str, why: str) -> bool:
+    """Note that a provider takes no new jobs; who said so first, and why, stays."""
+    row = (provider, tx.now, who, why)
+    return tx.run("INSERT INTO drains VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", row).rowcount > 0
+
+
+def undrain(tx: Tx, provider: str) -> bool:
+    """Let it take jobs again."""
+    return tx.run("DELETE FROM drains WHERE provider = ?", (provider,)).rowcount > 0
+
+
+def note_balance(tx: Tx, provider: str, origin: str, *, left: Decimal, unit: str, usd: Decimal | None) -> None:
+    """Keep what was left at a provider; it may be below zero."""
+    row = (provider, origin, tx.now, format(left, "f"), unit, None if usd is None else format(usd, "f"))
+    tx.run("INSERT INTO balances VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row)
 
 
 def forget(tx: Tx, before: float | None, job_id: str | None) -> int:
     """Delete jobs that have ended, with all that belongs to them, but none with money at risk."""
     found = tx.run(_FORGETTABLE, {"before": before, "job_id": job_id}).fetchall()
+    if before is not None and job_id is None:
+        tx.run("DELETE FROM balances WHERE read_at < ?", (before,))
+        # No budget is longer than a month; what is younger counts, forgotten or not.
+        tx.run("DELETE FROM tally WHERE day < MIN(? / 86400, (SELECT MAX(day) FROM tally) - 62)", (before,))
     for table in ("jobs", "tags", "sends", "handles", "events"):
         tx.db.executemany(f"DELETE FROM {table} WHERE job_id = ?", found)  # noqa: S608  # our own names
     return len(found)

@@ -96,7 +96,68 @@ _MONEY = (
     "CREATE INDEX events_by_job ON events (job_id, seq)",
 )
 
-STEPS = (_TABLES, _MONEY)
+
+def _counted(row: str) -> str:
+    """What a row of `sends` counts against budgets: NULL for what is free, or whose amount nobody knows.
+
+    A price that was reserved counts on when it turns out that something was paid, but not how much.
+    """
+    return f"""CASE
+        WHEN {row}.basis IS NOT NULL OR {row}.resolved = 'charged' THEN COALESCE({row}.cost, {row}.price)
+        WHEN {row}.resolved = 'free' THEN NULL
+        WHEN {row}.outcome IS NULL OR {row}.outcome = 'unknown' OR {row}.maybe_charged = 1 THEN {row}.price
+        WHEN {row}.outcome = 'accepted' AND {row}.ended_at IS NULL THEN {row}.price
+    END"""
+
+
+_OWN_TAGS = "SELECT '' AS name, '' AS value UNION ALL SELECT name, value FROM tags WHERE job_id = NEW.job_id"
+_COUNT_NEW = f"""INSERT INTO tally
+    SELECT name, value, CAST(NEW.intent_at / 86400 AS INTEGER), {_counted("NEW")}, 1 FROM ({_OWN_TAGS})
+    WHERE {_counted("NEW")} IS NOT NULL ON CONFLICT DO UPDATE SET sends = sends + 1"""  # noqa: S608  # our own text
+
+# How many submits of a day (UTC) count which amount, of all and of each value of a tag: a budget is checked in the
+# transaction of every submit, and must not read all submits of a month for it. Counts, since sums of texts of decimals
+# would go through floats. Deleting a job takes nothing back.
+_TALLY = (
+    """CREATE TABLE tally (
+        name TEXT NOT NULL,       -- of a tag; empty for all
+        value TEXT NOT NULL,
+        day INTEGER NOT NULL,
+        amount TEXT NOT NULL,
+        sends INTEGER NOT NULL,
+        PRIMARY KEY (name, value, day, amount)
+    ) WITHOUT ROWID""",
+    f"CREATE TRIGGER tally_new AFTER INSERT ON sends BEGIN {_COUNT_NEW}; END",
+    f"""CREATE TRIGGER tally_change AFTER UPDATE ON sends WHEN {_counted("OLD")} IS NOT {_counted("NEW")} BEGIN
+        UPDATE tally SET sends = sends - 1 WHERE (name, value) IN ({_OWN_TAGS})
+            AND day = CAST(OLD.intent_at / 86400 AS INTEGER) AND amount = {_counted("OLD")};
+        {_COUNT_NEW};
+    END""",  # noqa: S608  # our own text
+    f"""INSERT INTO tally
+        SELECT name, value, CAST(intent_at / 86400 AS INTEGER) AS day, {_counted("s")} AS amount, COUNT(*)
+        FROM sends s JOIN (SELECT job_id, '' AS name, '' AS value FROM jobs UNION ALL SELECT * FROM tags) USING (job_id)
+        WHERE {_counted("s")} IS NOT NULL GROUP BY name, value, day, amount""",  # noqa: S608  # our own text
+    """CREATE INDEX sends_at_risk ON sends (job_id) WHERE basis IS NULL AND resolved IS NULL
+        AND (outcome IS NULL OR outcome = 'unknown' OR maybe_charged = 1
+            OR (outcome = 'accepted' AND ended_at IS NULL))""",
+    """CREATE TABLE balances (
+        provider TEXT NOT NULL,
+        origin TEXT NOT NULL,     -- the base URL: an emulator has another one
+        read_at REAL NOT NULL,
+        amount TEXT NOT NULL,
+        unit TEXT NOT NULL,
+        usd TEXT,
+        PRIMARY KEY (provider, origin, read_at)
+    )""",
+)
+
+_DRAINS = (
+    """CREATE TABLE drains (
+        provider TEXT PRIMARY KEY, since REAL NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL
+    )""",
+)
+
+STEPS = (_TABLES, _MONEY, _TALLY, _DRAINS)
 VERSION = len(STEPS)
 
 

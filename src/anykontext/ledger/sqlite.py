@@ -9,11 +9,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from anykontext.ledger import outcomes, reads, rules
+from anykontext.ledger import counting, outcomes, reads, rules
 from anykontext.ledger.errors import LedgerError
 from anykontext.ledger.protocol import LEASE_S, Ledger
 from anykontext.ledger.records import (
+    BalanceRecord,
     Begun,
+    DrainRecord,
     EventRecord,
     Finish,
     HandleRecord,
@@ -134,6 +136,10 @@ class SqliteLedger:
         """Settle what is at risk."""
         return self._write(rules.resolve, job_id, who, charged=charged)
 
+    def note(self, job_id: str, what: str, detail: str, *, who: str) -> Future[None]:
+        """Add a line to the history of a job."""
+        return self._write(Tx.note, job_id, who, what, line(detail))
+
     def forget(self, *, before: float | None = None, job_id: str | None = None) -> Future[int]:
         """Delete jobs that have ended."""
         if before is None and job_id is None:
@@ -152,7 +158,7 @@ class SqliteLedger:
         return self._read(reads.jobs, self._now(), state=state, since=since, until=until, tag=tag, limit=limit)
 
     def unfinished(self) -> list[JobRecord]:
-        """Jobs that have not ended and whose lease has."""
+        """Jobs that nobody works on and that have not ended, or of which a task has not."""
         return self._read(reads.unfinished, self._now())
 
     def sends(self, job_id: str) -> list[SendRecord]:
@@ -173,6 +179,42 @@ class SqliteLedger:
     ) -> list[SpendRow]:  # fmt: skip
         """Sums over submits."""
         return self._read(reads.spend, since=since, until=until, by=tuple(by), tag=tag)
+
+    def durations(self, limit: int = 50) -> dict[tuple[str, str], list[float]]:
+        """What the last successes took."""
+        return self._read(reads.durations, self._now(), limit)
+
+    def has_key(self, tenant: str, idempotency_key: str) -> bool:
+        """Whether a job has this key."""
+        return self._read(reads.has_key, tenant, idempotency_key)
+
+    def left(self, caps: Sequence[Cap]) -> list[tuple[Cap, Decimal]]:
+        """Each cap with what is left of it."""
+        return self._read(counting.left, self._now(), caps)
+
+    def tag_values(self, name: str, *, since: float) -> list[str]:
+        """The values of a tag that spend."""
+        return self._read(counting.tag_values, name, since)
+
+    def note_balance(self, provider: str, origin: str, amount: Decimal, unit: str, usd: Decimal | None) -> Future[None]:
+        """Keep a balance."""
+        return self._write(rules.note_balance, provider, origin, left=amount, unit=unit, usd=usd)
+
+    def balances(self, provider: str, origin: str) -> list[BalanceRecord]:
+        """What was read of a balance."""
+        return self._read(reads.balances, provider, origin)
+
+    def drain(self, provider: str, *, who: str, why: str = "") -> Future[bool]:
+        """Let a provider take no new jobs."""
+        return self._write(rules.drain, provider, line(who), line(why))
+
+    def undrain(self, provider: str) -> Future[bool]:
+        """Let it take jobs again."""
+        return self._write(rules.undrain, provider)
+
+    def drains(self) -> list[DrainRecord]:
+        """The providers that are drained."""
+        return self._read(reads.drains)
 
     def close(self) -> None:
         """Write what was asked for, and let go of everything. A copy in a forked process has nothing to let go of."""

@@ -1,6 +1,7 @@
 """A scripted world that drives flows: replies from a list, a clock that only Sleep and Send advance, fixed jitter."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -11,18 +12,24 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from anykontext.adapting import Call, Facts, Purpose, Reply, State, Task, get, post
+from anykontext.adapting import Call, Facts, Kind, Purpose, Reply, State, Task, get, post
 from anykontext.engine.effects import (
     Admit,
     All,
+    Aside,
+    Await,
+    Detach,
     Download,
     Emit,
     Fault,
     Loss,
     Lost,
+    NotAdmitted,
     NotDownloaded,
+    Observed,
     Persist,
     Release,
+    Renew,
     Send,
     Sleep,
     Told,
@@ -33,6 +40,7 @@ from anykontext.engine.policy import Policy
 from anykontext.engine.provider import Candidate, Provider
 from anykontext.engine.submit import Step
 from anykontext.engine.watch import Watch
+from anykontext.model.money import Price
 from anykontext.model.request import ImageRequest
 from anykontext.model.result import ResultImage
 from anykontext_bfl import Bfl
@@ -93,7 +101,8 @@ class World:
         then: What they are told when the script has ended, for ever.
         downloads: What Downloads are told, in order; afterwards each gives an image.
         uploads: What Uploads are told, in order.
-        admits: Whether there is a free place, in order; afterwards there is.
+        admits: Whether there is a free place, or why there is none, in order; afterwards there is.
+        beside: What the Sends of each flow on the side are told, in the order in which these begin.
         send_s: How long a Send takes: at most what it may.
         oversleep_s: How much longer than asked a Sleep takes.
     """
@@ -102,18 +111,21 @@ class World:
     then: Said | Lost | None = None
     downloads: Iterable[ResultImage | NotDownloaded] = ()
     last_download: ResultImage | NotDownloaded | None = None
-    admits: Iterable[bool] = ()
+    admits: Iterable[bool | NotAdmitted] = ()
     uploads: Iterable[Any] = ()
+    beside: Iterable[Iterable[Any]] = ()
     send_s: float = 0.1
     oversleep_s: float = 0.0
     jitter: float = 0.5
     mono: float = 1000.0
     effects: list[Any] = field(default_factory=list)
+    asides: dict[Aside, "World"] = field(default_factory=dict)
+    ended: dict[Aside, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.began = self.mono
         self.script, self.downloads, self.admits = list(self.script), list(self.downloads), list(self.admits)
-        self.uploads = list(self.uploads)
+        self.uploads, self.beside = list(self.uploads), list(self.beside)
 
     def watch(self, deadline_s: float = 60.0, candidate: Candidate | None = None) -> Watch:
         return Watch("job_1", deadline_s, self.began, self.mono, START, self.jitter, candidate)
@@ -149,12 +161,33 @@ class World:
                 self.mono += min(self.send_s, within_s)
                 return self.uploads.pop(0)
             case Admit():
-                return self.admits.pop(0) if self.admits else True
+                free = self.admits.pop(0) if self.admits else True
+                full = NotAdmitted(Kind.RATE_LIMITED, "all its places are taken")
+                return free if isinstance(free, NotAdmitted) else None if free else full
             case All(flows):
                 return self._side_by_side(flows)
-            case Persist() | Emit() | Release():
+            case Renew():
+                return False
+            case Detach(aside):
+                if self.beside:
+                    self.asides[aside] = World(self.beside.pop(0), mono=self.mono)
+                return None
+            case Await(asides, within_s):
+                return self._first_ended(asides, within_s)
+            case Persist() | Emit() | Release() | Observed():
                 return None
         raise AssertionError(effect)
+
+    def _first_ended(self, asides: Sequence[Aside], within_s: float) -> tuple[int, Any] | None:
+        """Flows on the side have a clock and a script of their own, run when somebody waits; one without never ends."""
+        for aside in asides:
+            if aside in self.asides and aside not in self.ended:
+                self.ended[aside] = self.asides[aside].run(aside.flow)
+        ends = [self.asides[aside].mono if aside in self.asides else math.inf for aside in asides]
+        first = ends.index(min(ends))
+        until = self.mono + within_s
+        self.mono = max(self.mono, min(ends[first], until))
+        return (first, self.ended[asides[first]]) if ends[first] <= until else None
 
     def _heard(self, send: Send) -> Reply | Lost:
         if not self.script and self.then is None:
@@ -227,7 +260,7 @@ class Toy:
 
 def provider(name: str = "bfl", *, adapter: Any = None, price: str | None = "0.04", **more: Any) -> Provider:
     adapter = adapter or Bfl()
-    listed = {} if price is None else dict.fromkeys(adapter.facts.models, Decimal(price))
+    listed = {} if price is None else dict.fromkeys(adapter.facts.models, Price.set_by_user(Decimal(price)))
     fields = {"origins": {"api": "https://api.bfl.ai"}, "listed": listed, "key": lambda: SecretStr("bfl_secret_key")}
     return Provider(name, adapter, **{**fields, **more})
 

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from anykontext.adapting import Kind, Output, Succeeded, Task
+from anykontext.engine.attempt import resumed
 from anykontext.engine.effects import Download, Fault
 from anykontext.engine.ends import Ended
 from anykontext.engine.follow import Made, follow_task
-from anykontext.engine.job import resumed, run_job, wait_for
+from anykontext.engine.job import run_job, wait_for
 from anykontext.engine.policy import Policy
 from anykontext.model.errors import DeadlineExceeded, ProtocolError, ResultExpired
 from anykontext.model.events import Downloading, Drift, Finished

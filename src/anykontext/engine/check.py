@@ -7,8 +7,9 @@ from typing import Literal
 from anykontext.adapting import Balance, Call, Cancels, Checks, Failed, Fetch, Refused, Running, State, Succeeded, Task
 from anykontext.engine.effects import Flow, Heard, Loss, Lost, Send
 from anykontext.engine.ends import Ended, ended_by
-from anykontext.engine.money_table import after_poll, understood
+from anykontext.engine.money_table import after_poll
 from anykontext.engine.provider import Candidate, Provider
+from anykontext.engine.renew import ask
 from anykontext.engine.signing import UntrustedUrl, address
 from anykontext.engine.watch import Watch
 from anykontext.model.errors import Kind
@@ -29,6 +30,7 @@ class ProviderCheck:
         amount: What is left, in `unit`; None when the provider does not tell.
         unit: `credits` or a currency.
         message: In words, what was found.
+        usd: What is left, in USD; None where the provider does not tell, or the rate is not known.
     """
 
     provider: str
@@ -37,6 +39,7 @@ class ProviderCheck:
     amount: Decimal | None
     unit: str | None
     message: str
+    usd: Decimal | None = None
 
     def to_json(self) -> dict[str, object]:
         """The JSON form, as a mapping."""
@@ -60,10 +63,9 @@ def check_provider(watch: Watch, provider: Provider) -> Flow[ProviderCheck]:
         way = address(call, provider)
     except UntrustedUrl as error:
         return found(provider, "unverified", str(error))
-    heard: Heard = watch.see((yield Send(call, provider, way, WITHIN_S)))
+    heard, state = yield from ask(watch, Send(call, provider, way, WITHIN_S), None)
     if isinstance(heard, Lost):
         return found(provider, "unverified", heard.message)
-    state = understood(adapter, heard, None)
     if isinstance(state, Balance):
         told = "the key is valid" + ("" if state.amount is None else f", {state.amount} {state.unit} are left")
         return found(provider, "ok", told, state)
@@ -75,18 +77,16 @@ def check_provider(watch: Watch, provider: Provider) -> Flow[ProviderCheck]:
 
 def found(provider: Provider, key: KeyState, message: str, balance: Balance | None = None) -> ProviderCheck:
     """What was found out about a provider."""
-    amount, unit = (balance.amount, balance.unit) if balance else (None, None)
-    return ProviderCheck(provider.name, provider.adapter.facts.name, key, amount, unit, message)
+    amount, unit, usd = (balance.amount, balance.unit, balance.usd) if balance else (None, None, None)
+    return ProviderCheck(provider.name, provider.adapter.facts.name, key, amount, unit, message, usd)
 
 
 def look(watch: Watch, candidate: Candidate, task: Task) -> Flow[JobState | Ended]:
     """Poll a task once: its state, or how it ended. What could not be understood is an end of the question only."""
     adapter = candidate.provider.adapter
-    heard = yield from _ask(watch, candidate, adapter.poll(task))
-    state = understood(adapter, heard, task)
+    heard, state = yield from _ask(watch, candidate, adapter.poll(task), task)
     if isinstance(state, Fetch):  # it has ended, and only its result tells how
-        heard = yield from _ask(watch, candidate, state.call)
-        state = understood(adapter, heard, task)
+        heard, state = yield from _ask(watch, candidate, state.call, task)
     row = after_poll(heard, state)
     if row is not None:
         return ended_by(row, heard, state)
@@ -97,8 +97,7 @@ def cancel(watch: Watch, candidate: Candidate, task: Task) -> Flow[State | Ended
     """Ask a provider to cancel a task; it may end well all the same."""
     adapter = candidate.provider.adapter
     assert isinstance(adapter, Cancels)
-    heard = yield from _ask(watch, candidate, adapter.cancel(task))
-    state = understood(adapter, heard, task)
+    heard, state = yield from _ask(watch, candidate, adapter.cancel(task), task)
     if state is None or isinstance(state, Refused | Failed | Running):
         row = after_poll(heard, state)
         if row is not None and not (isinstance(state, Failed) and state.kind is Kind.CANCELLED):
@@ -107,10 +106,9 @@ def cancel(watch: Watch, candidate: Candidate, task: Task) -> Flow[State | Ended
     return state
 
 
-def _ask(watch: Watch, candidate: Candidate, call: Call) -> Flow[Heard]:
+def _ask(watch: Watch, candidate: Candidate, call: Call, task: Task) -> Flow[tuple[Heard, State | None]]:
     try:
         way = address(call, candidate.provider)
     except UntrustedUrl as error:
-        return Lost(Loss.FORBIDDEN, str(error))
-    heard: Heard = watch.see((yield Send(call, candidate.provider, way, WITHIN_S)))
-    return heard
+        return Lost(Loss.FORBIDDEN, str(error)), None
+    return (yield from ask(watch, Send(call, candidate.provider, way, WITHIN_S), task))

@@ -13,6 +13,7 @@ from anykontext.adapting import Call, InputImage, Reply
 from anykontext.engine.entries import Entry
 from anykontext.engine.provider import Candidate, Provider
 from anykontext.engine.signing import Address
+from anykontext.model.errors import Kind
 from anykontext.model.events import Event
 from anykontext.model.result import ResultImage
 
@@ -93,14 +94,36 @@ class Emit:
 
 @dataclass(frozen=True, slots=True)
 class Admit:
-    """Wait for a free place at a candidate; told whether there was one within the time.
+    """Wait for free places at a candidate; told None when it may go on, else `NotAdmitted`.
 
-    The place is given back by `Release`, and by the driver when the flow ends in any way.
+    The places are given back by `Release`, and by the driver when the flow ends in any way.
+
+    Attributes:
+        candidate: Where the attempt is to be made.
+        places: How many tasks, all at once.
+        within_s: How long to wait for places, in seconds; an outage is not waited for.
+        heeds: The kinds of outage that pass it over while its breaker is open; empty to try it all the same.
     """
 
     candidate: Candidate
     places: int
     within_s: float
+    heeds: frozenset[Kind] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Tell the breaker how an attempt went, once for all of its parts; told None.
+
+    Attributes:
+        candidate: Where it was made.
+        kind: How its submit, or later its task, has ended; None when it was accepted.
+        everywhere: Whether that is about the provider with all its models: nobody answered.
+    """
+
+    candidate: Candidate
+    kind: Kind | None
+    everywhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +140,59 @@ class All:
     flows: tuple["Flow[Any]", ...]
 
 
-Effect = Send | Upload | Download | Sleep | Persist | Emit | Admit | Release | All
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Look whether a provider has another key than the last that this flow sent, which was refused; told a bool."""
+
+    provider: Provider
+    within_s: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Aside:
+    """A flow that goes on beside its job, whether or not anybody waits for it; events of it are logged only."""
+
+    job_id: str
+    flow: "Flow[Any]"
+
+
+@dataclass(frozen=True, slots=True)
+class Detach:
+    """Begin to carry out a flow on the side, until it ends by itself or the client is closed; told None.
+
+    What stops the job that began it does not stop it.
+    """
+
+    aside: Aside
+
+
+@dataclass(frozen=True, slots=True)
+class Await:
+    """Wait for the first of several flows on the side that ends, or has ended.
+
+    Told its place among them and its result, which is None where it was let go; or None when none has ended in time.
+    """
+
+    asides: tuple[Aside, ...]
+    within_s: float
+
+
+Effect = Detach | Await | Send | Upload | Download | Sleep | Persist | Emit | Admit | Release | Observed | All | Renew
+
+
+@dataclass(frozen=True, slots=True)
+class NotAdmitted:
+    """Why a candidate takes no attempt now; nothing was sent.
+
+    Attributes:
+        kind: `rate_limited` when it is full or submits follow too fast, else the kind of its outage.
+        message: In words.
+        since: When its breaker opened, on the driver's clock; None where something else stands in the way.
+    """
+
+    kind: Kind
+    message: str
+    since: float | None = None
 
 
 class Loss(StrEnum):

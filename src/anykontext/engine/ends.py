@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from anykontext.adapting import Failed, Kind, Refused, State
-from anykontext.engine.effects import Flow, Heard, Lost
+from anykontext.adapting import Failed, Kind, Refused, State, Task
+from anykontext.engine.effects import Flow, Heard, Lost, NotAdmitted
 from anykontext.engine.money_table import Charged, Row, reply_of
 from anykontext.engine.pace import retry_after
 from anykontext.engine.policy import FAILOVER_ON
@@ -42,6 +42,8 @@ class Ended:
         advice: What to do, where it is more than the kind's own advice.
         images: How many images it stands for.
         also: The ends of the other tasks of the same attempt, where this one speaks for several.
+        task: What may still end well at the provider, although we stopped asking.
+        skipped: Why nothing was even sent; None where something was.
     """
 
     kind: Kind
@@ -55,6 +57,8 @@ class Ended:
     advice: str | None = None
     images: int = 1
     also: tuple["Ended", ...] = ()
+    task: Task | None = None
+    skipped: NotAdmitted | None = None
 
     @property
     def all(self) -> tuple["Ended", ...]:
@@ -63,10 +67,9 @@ class Ended:
 
     @property
     def state(self) -> JobState:
-        """The state of the job that it leaves behind."""
-        if self.kind is Kind.DEADLINE_EXCEEDED and not self.maybe_charged:
-            return JobState.FAILED  # nothing was sent, so nothing runs
-        return STATE_OF_KIND.get(self.kind, JobState.FAILED)
+        """The state of the job that it leaves behind: of several, what may still run, or is undecided, counts first."""
+        states = [_state_after(one) for one in self.all]
+        return next((one for one in (JobState.RUNNING, JobState.UNKNOWN) if one in states), states[0])
 
     def error(self, candidate: Candidate, job_id: str, handle: JobHandle | None) -> ProviderError:
         """The error of its kind."""
@@ -86,6 +89,12 @@ class Ended:
             advice=self.advice,
             **more,
         )
+
+
+def _state_after(end: Ended) -> JobState:
+    if end.kind is Kind.DEADLINE_EXCEEDED and not end.maybe_charged:
+        return JobState.FAILED  # nothing was sent, so nothing runs
+    return STATE_OF_KIND.get(end.kind, JobState.FAILED)
 
 
 def ended_by(row: Row, heard: Heard | None, state: State | None) -> Ended:

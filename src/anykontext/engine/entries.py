@@ -7,7 +7,7 @@ from typing import Literal
 from anykontext.engine.provider import Candidate
 from anykontext.model.errors import Kind, ProviderError
 from anykontext.model.job import JobHandle, JobState
-from anykontext.model.money import Cost
+from anykontext.model.money import Cap, Cost
 from anykontext.model.result import ImageResult
 
 Outcome = Literal["accepted", "refused", "unknown"]
@@ -22,12 +22,14 @@ class Intent:
         attempt: Which attempt of the job.
         candidate: Where they go.
         prices: Part of the attempt -> what it puts at risk, in USD; None where no price is known.
+        caps: Limits that they must not pass; the one on going on at risk only where an earlier attempt may be paid.
     """
 
     job_id: str
     attempt: int
     candidate: Candidate
     prices: dict[int, Decimal | None]
+    caps: tuple[Cap, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

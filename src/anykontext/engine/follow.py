@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from anykontext.adapting import Fetch, Output, Purpose, Running, State, Succeeded, Task
 from anykontext.engine.effects import Download, Fault, Fetched, Flow, NotDownloaded, Send, Sleep
 from anykontext.engine.ends import Ended, ended_by, gravest
-from anykontext.engine.money_table import Again, Happened, Row, after_download, after_poll, understood
+from anykontext.engine.money_table import Again, Charged, Happened, Row, after_download, after_poll
 from anykontext.engine.pace import poll_after, repeat_after
 from anykontext.engine.provider import Candidate
 from anykontext.engine.redact import cleaned
+from anykontext.engine.renew import ask
 from anykontext.engine.signing import UntrustedUrl, address
 from anykontext.engine.watch import Watch
 from anykontext.model.errors import Kind
@@ -59,6 +60,7 @@ def follow_task(watch: Watch, task: Task | None, state: State | None) -> Flow[Ma
         if isinstance(done, Ended):
             return kept or done
         done = yield from _bounded(watch, done)
+        watch.keep_on()  # it is made, and may be paid: nobody else is asked while it is fetched
         ready_s = watch.seconds
         watch.see((yield watch.emit(Downloading, count=len(done.outputs))))
         fetched = yield from _collect(watch, done, last_chance=task is None)
@@ -98,19 +100,19 @@ def _until_done(watch: Watch, task: Task | None, state: State | None) -> Flow[Su
         yield from poll.news(watch, state)
     call = state.call if isinstance(state, Fetch) else None
     while True:
-        if watch.left_s <= 0 or poll.looked_last:
+        if watch.paid_left_s <= 0 or poll.looked_last:
             return poll.too_late(watch)
-        if pause >= watch.left_s:
-            pause, poll.looked_last = max(watch.left_s - _last_look_s(watch), 0.0), True
+        if pause >= watch.paid_left_s:
+            pause, poll.looked_last = max(watch.paid_left_s - _last_look_s(watch), 0.0), True
         watch.see((yield Sleep(pause)))
         try:
             asked = call or candidate.provider.adapter.poll(poll.task)
             way = address(asked, candidate.provider)
         except UntrustedUrl as error:
             return Ended(Kind.PROTOCOL_ERROR, f"the task's URL is refused: {error}", maybe_charged=True)
-        within_s = max(min(watch.left_s, EXCHANGE_MAX_S), _last_look_s(watch))  # one look after a suspend, too (F63)
-        heard = watch.see((yield Send(asked, candidate.provider, way, within_s)))
-        found = understood(candidate.provider.adapter, heard, poll.task)
+        # One look after a suspend, too (F63).
+        within_s = max(min(watch.paid_left_s, EXCHANGE_MAX_S), _last_look_s(watch))
+        heard, found = yield from ask(watch, Send(asked, candidate.provider, way, within_s), poll.task)
         row = after_poll(heard, found)
         if row is None:
             poll.troubles.clear()
@@ -125,7 +127,9 @@ def _until_done(watch: Watch, task: Task | None, state: State | None) -> Flow[Su
         end = poll.trouble = ended_by(row, heard, found)
         if poll.gives_up(row):
             gone = asked.purpose is Purpose.FETCH and row.happened is Happened.NOT_FOUND
-            return replace(end, kind=Kind.RESULT_EXPIRED, message=GONE) if gone else end
+            if gone:
+                return replace(end, kind=Kind.RESULT_EXPIRED, message=GONE)
+            return replace(end, task=poll.task) if row.charged is Charged.MAYBE else end
         call = None if call and call.purpose is not Purpose.FETCH else call
         pause = repeat_after(watch, poll.troubles.total(), end.retry_after, first_s=candidate.provider.interval_s)
         watch.see((yield watch.emit(Retrying, purpose="poll", reason=end.message, wait_s=pause)))
@@ -175,11 +179,12 @@ class _Poll:
         last = f"the last status was {self.status!r}" if self.status else "no poll told its status"
         if self.status in self.unknown:
             last += ", a word that we do not know"
-        message = f"the deadline of {watch.deadline_s:g} s passed while the task may still run; {last}"
+        message = f"{watch.limit} passed while the task may still run; {last}"
         if self.trouble is None:
-            return Ended(Kind.DEADLINE_EXCEEDED, message, maybe_charged=True)
+            return Ended(Kind.DEADLINE_EXCEEDED, message, maybe_charged=True, task=self.task)
         message = f"{message}; the last poll went wrong: {self.trouble.message}"
-        return replace(self.trouble, kind=Kind.DEADLINE_EXCEEDED, message=message, maybe_charged=True, retry_after=None)
+        found = replace(self.trouble, kind=Kind.DEADLINE_EXCEEDED, message=message, maybe_charged=True)
+        return replace(found, retry_after=None, task=self.task)
 
 
 def _collect(watch: Watch, done: Succeeded, *, last_chance: bool) -> Flow[list[Fetched]]:

@@ -84,7 +84,7 @@ def negotiate(
         )
         for count in _split(request.num_images, candidate)
     )
-    price = candidate.price(request.mode).times(request.num_images)
+    price = candidate.price(request.mode, shape.get("size")).times(request.num_images)
     return Step(candidate, orders, (*fitted, *reshaped, *adjustments, *overrides), price)
 
 

@@ -9,6 +9,8 @@ from anykontext.model.money import Cap
 GoOn = Literal["raise", "continue"]
 
 FAILOVER_ON = frozenset({Kind.UNAVAILABLE, Kind.RATE_LIMITED, Kind.OUT_OF_CREDIT, Kind.GENERATION_FAILED})
+# A task that ends so tells of its provider, and not of itself.
+OUTAGES = frozenset({Kind.UNAVAILABLE, Kind.OUT_OF_CREDIT, Kind.AUTHENTICATION_FAILED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class Policy:
         attempt_share: The part of what is left of the deadline that a candidate may use while another is left.
         caps: Limits on what is spent and at risk; no submit leaves that would pass one.
         at_risk_cap: The limit on going on after something that may have been paid.
+        breaker: Whether a candidate whose provider has just been out is passed over for a while.
         submit_grace_s: Seconds that a submit in flight is waited for after a deadline or Ctrl-C.
     """
 
@@ -37,12 +40,20 @@ class Policy:
     attempt_share: float = 1.0
     caps: tuple[Cap, ...] = ()
     at_risk_cap: Cap | None = None
+    breaker: bool = True
     submit_grace_s: float = 30.0
+
+    @property
+    def heeds(self) -> frozenset[Kind]:
+        """The kinds of outage for which a candidate is passed over: those after which the next one is tried, too."""
+        return self.failover_on if self.breaker else frozenset()
 
     def goes_on_after(self, kind: Kind, *, maybe_charged: bool) -> bool:
         """Whether the next candidate may be tried."""
         if maybe_charged and self.on_maybe_charged == "raise":
             return False
+        if kind is Kind.DEADLINE_EXCEEDED and not maybe_charged:
+            return True  # its share of the deadline was used up, and nothing was sent
         if kind is Kind.MODERATED:
             return self.on_moderated == "continue"
         if kind in {Kind.OUTCOME_UNKNOWN, Kind.DEADLINE_EXCEEDED}:

@@ -2,14 +2,22 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
+from typing import Protocol, runtime_checkable
 
 from pydantic import SecretStr
 
 from anykontext.adapting import Adapter, InputImage, InputLimits, Refused
 from anykontext.adapting.facts import ModelFacts
 from anykontext.model.frozen import Frozen
-from anykontext.model.money import Cost
+from anykontext.model.money import Cost, Price
+
+
+@runtime_checkable
+class Renewable(Protocol):
+    """A key that may have been replaced meanwhile where it comes from."""
+
+    def renew(self, refused: SecretStr) -> bool:
+        """Whether there is another key than the one that was refused; `key()` then gives it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +28,15 @@ class Provider:
         name: Its name in the config, such as `bfl` or `bfl-eu`.
         adapter: The adapter that speaks with it.
         origins: Origin name -> base URL without a slash at its end; a path prefix is kept.
-        key: Called by the driver when a key is needed; raises `MissingKey` where there is none.
+        key: Called by the driver when a key is needed; raises `MissingKey` where there is none. One that is
+            `Renewable` is looked for again when it was refused.
         allow_http: Whether the key may go over http beyond loopback.
         poll_interval_s: Seconds between polls; None for the adapter's.
         max_in_flight: How many tasks may run at once; None for the adapter's limit.
         upload: A vendor's SDK that puts an image where the provider can fetch it: called with the image, the key and
             the seconds it may take, returns the URL or why not; None without one.
-        listed: Price of one image by canonical model, and by `model/mode` where the modes differ.
+        listed: Prices by canonical model, and by `model/mode` where the modes differ.
+        other_account: Whether its key is another than the configured one, so that neither account tells of the other.
     """
 
     name: str
@@ -37,7 +47,8 @@ class Provider:
     poll_interval_s: float | None = None
     max_in_flight: int | None = None
     upload: Callable[[InputImage, SecretStr, float], str | Refused] | None = field(default=None, repr=False)
-    listed: Mapping[str, Decimal] = field(default_factory=Frozen)
+    listed: Mapping[str, Price] = field(default_factory=Frozen)
+    other_account: bool = False
 
     @property
     def interval_s(self) -> float:
@@ -94,8 +105,17 @@ class Candidate:
         ours = self.provider.max_in_flight
         return (self.provider.adapter.facts.max_active if ours is None else ours, self.facts.max_active)
 
-    def price(self, mode: str) -> Cost:
-        """The listed price of one image; unknown when none is listed."""
+    def listed(self, mode: str) -> Price | None:
+        """The line of the price list; None where there is none."""
         listed = self.provider.listed
-        amount = listed.get(f"{self.model}/{mode}", listed.get(self.model))
-        return Cost() if amount is None else Cost(amount, "USD", "listed")
+        return listed.get(f"{self.model}/{mode}", listed.get(self.model))
+
+    def price(self, mode: str, size: tuple[int, int] | None = None) -> Cost:
+        """The listed price of one image of this size in pixels; unknown when none is listed."""
+        found = self.listed(mode)
+        return Cost() if found is None else found.of_image(size)
+
+    def unit_price(self, mode: str) -> Cost:
+        """The listed price of one unit, as the provider counts them."""
+        found = self.listed(mode)
+        return Cost() if found is None else found.of_unit()

@@ -4,13 +4,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from anykontext.adapting import Balance, Checks, Effective, Fetch, Refused, Running, State, Succeeded, Task
-from anykontext.engine.effects import Admit, All, Flow, Persist, Send, Sleep
+from anykontext.engine.effects import Admit, All, Flow, NotAdmitted, Observed, Persist, Send, Sleep
 from anykontext.engine.ends import Ended, ended_by, gravest, safely
 from anykontext.engine.entries import Acceptance, Intent, Outcome, PartEnd
 from anykontext.engine.money_table import Again, Happened, after_submit, understood
 from anykontext.engine.pace import PATIENCE_S, repeat_after
 from anykontext.engine.policy import Policy
 from anykontext.engine.provider import Candidate
+from anykontext.engine.renew import has_new_key
 from anykontext.engine.signing import address
 from anykontext.engine.upload import place_images
 from anykontext.engine.watch import Watch
@@ -45,7 +46,8 @@ class Step:
         if tasks >= len(self.orders or (handle.tasks if handle else ())):
             return self.price
         mode = self.orders[0].mode if self.orders else handle.mode if handle else ""
-        return self.candidate.price(mode).times(tasks * self.candidate.provider.adapter.facts.images_per_task)
+        size = self.orders[0].size if self.orders else None
+        return self.candidate.price(mode, size).times(tasks * self.candidate.provider.adapter.facts.images_per_task)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,18 @@ class Accepted:
     parts: tuple[int, ...] = ()
 
 
-def submit_attempt(watch: Watch, step: Step, policy: Policy, *, is_last: bool) -> Flow[Accepted | Ended]:
+@dataclass(frozen=True, slots=True)
+class Forbidden:
+    """An attempt that may not be made: nothing of it was sent.
+
+    Attributes:
+        error: A cap has no room for it, the job is not this process's any more, or the ledger cannot be written.
+    """
+
+    error: Exception
+
+
+def submit_attempt(watch: Watch, step: Step, policy: Policy, *, is_last: bool) -> Flow[Accepted | Ended | Forbidden]:
     """Submit every task of one candidate, at the same time where there are several.
 
     `is_last` says that no other candidate is left, so that a refusal is worth some seconds of patience.
@@ -77,19 +90,21 @@ def submit_attempt(watch: Watch, step: Step, policy: Policy, *, is_last: bool) -
     candidate = watch.candidate = step.candidate
     for adjustment in step.adjustments:
         watch.see((yield watch.emit(Adjusted, adjustment=adjustment)))
-    patience_s = watch.left_s if is_last or policy.waits_when_full else 0.0
-    if not watch.see((yield Admit(candidate, len(step.orders), patience_s))):
-        return Ended(Kind.RATE_LIMITED, "all its places are taken by running tasks of ours", maybe_charged=False)
+    patience_s = watch.unpaid_left_s if is_last or policy.waits_when_full else 0.0
+    refused = watch.see((yield Admit(candidate, len(step.orders), patience_s, policy.heeds)))
+    if isinstance(refused, NotAdmitted):
+        return Ended(refused.kind, refused.message, maybe_charged=False, skipped=refused)
     orders = yield from place_images(watch, candidate.provider, step.orders, is_last=is_last)
     if isinstance(orders, Ended):
+        watch.see((yield Observed(candidate, orders.kind)))
         return orders
-    if watch.left_s <= 0:
+    if watch.unpaid_left_s <= 0:
         return _too_late(watch)
     for order in orders:  # an adapter that cannot write it says so before anything is kept or sent
         address(candidate.provider.adapter.submit(order), candidate.provider)
-    forbidden = watch.see((yield Persist(_intent(watch, step, range(len(orders))))))
+    forbidden = watch.see((yield Persist(_intent(watch, step, policy, range(len(orders))))))
     if forbidden is not None:
-        raise forbidden
+        return Forbidden(forbidden)
     watch.see((yield watch.emit(Submitting, tasks=len(orders))))
     if len(orders) == 1:
         outcomes = [(yield from _submit_part(watch, step, 0, orders[0], policy, is_last=is_last))]
@@ -99,7 +114,11 @@ def submit_attempt(watch: Watch, step: Step, policy: Policy, *, is_last: bool) -
             for part, order in enumerate(orders)
         )
         outcomes = watch.see((yield All(flows)))
-    return (yield from _sum_up(watch, step, outcomes))
+    outcome = yield from _sum_up(watch, step, outcomes)
+    ended = outcome if isinstance(outcome, Ended) else None
+    everywhere = ended is not None and ended.http_status is None
+    watch.see((yield Observed(candidate, ended.kind if ended else None, everywhere)))
+    return outcome
 
 
 def _sum_up(watch: Watch, step: Step, outcomes: list[State | Ended]) -> Flow[Accepted | Ended]:
@@ -137,9 +156,11 @@ def _handle(watch: Watch, step: Step, *tasks: Task) -> JobHandle | None:
     )
 
 
-def _intent(watch: Watch, step: Step, parts: Iterable[int]) -> Intent:
-    prices = {part: step.candidate.price(step.orders[0].mode).times(step.orders[part].num_images) for part in parts}
-    return Intent(watch.job_id, watch.attempt, step.candidate, {part: one.amount for part, one in prices.items()})
+def _intent(watch: Watch, step: Step, policy: Policy, parts: Iterable[int]) -> Intent:
+    orders = {part: step.orders[part] for part in parts}
+    prices = {part: step.candidate.price(one.mode, one.size).times(one.num_images) for part, one in orders.items()}
+    amounts = {part: one.usd for part, one in prices.items()}
+    return Intent(watch.job_id, watch.attempt, step.candidate, amounts, policy.caps)
 
 
 def _once_each(outcomes: list[State | Ended]) -> list[State | Ended]:
@@ -165,12 +186,12 @@ def _submit_part(
     """Send one submit. It is sent again only after an end that the money table calls surely not accepted."""
     candidate = step.candidate
     adapter, provider = candidate.provider.adapter, candidate.provider
-    waited, troubles = 0.0, 0
+    waited, troubles, renewed = 0.0, 0, False
     while True:
         start_s = watch.left_s if policy.waits else None
         call = adapter.submit(replace(order, start_within_s=start_s, fails_fast=not is_last))
         way = address(call, provider)
-        within_s = max(watch.left_s, 0.0) + policy.submit_grace_s
+        within_s = max(watch.paid_left_s, 0.0) + policy.submit_grace_s
         heard = watch.see((yield Send(call, provider, way, within_s, policy.submit_grace_s)))
         state = understood(adapter, heard, None)
         if isinstance(state, Refused) and state.kind is Kind.OUT_OF_CREDIT and adapter.facts.busy_as_out_of_credit:
@@ -184,15 +205,21 @@ def _submit_part(
             return state
         end = ended_by(row, heard, state)
         watch.see((yield Persist(_part_end(watch, part, end))))
+        if row.happened is Happened.REFUSED and not renewed and (yield from has_new_key(watch, provider, state)):
+            renewed = True
+            watch.see((yield watch.emit(Retrying, purpose="submit", reason=f"{end.message}: a new key", wait_s=0.0)))
+            if watch.unpaid_left_s <= 0 or watch.see((yield Persist(_intent(watch, step, policy, [part])))) is not None:
+                return end
+            continue
         troubles += 1
         pause = repeat_after(watch, troubles, end.retry_after, first_s=FIRST_REPEAT_S)
         patient = is_last or row.happened is Happened.RATE_LIMITED
         waited += pause
-        if row.again is not Again.SHORTLY or not patient or waited > PATIENCE_S or pause >= watch.left_s:
+        if row.again is not Again.SHORTLY or not patient or waited > PATIENCE_S or pause >= watch.unpaid_left_s:
             return end
         watch.see((yield watch.emit(Retrying, purpose="submit", reason=end.message, wait_s=pause)))
         watch.see((yield Sleep(pause)))
-        if watch.left_s <= 0 or watch.see((yield Persist(_intent(watch, step, [part])))) is not None:
+        if watch.unpaid_left_s <= 0 or watch.see((yield Persist(_intent(watch, step, policy, [part])))) is not None:
             return end
 
 
@@ -205,12 +232,12 @@ def _part_end(watch: Watch, part: int, end: Ended) -> PartEnd:
 def _confirmed(watch: Watch, candidate: Candidate, refused: Refused, mode: Mode) -> Flow[Refused]:
     """Whether the credit has really run out, where the provider says so when it is busy, too (quirk bfl-10)."""
     adapter, provider = candidate.provider.adapter, candidate.provider
-    if not isinstance(adapter, Checks) or watch.left_s <= 0:
+    if not isinstance(adapter, Checks) or watch.unpaid_left_s <= 0:
         return refused
     call = adapter.check()
-    heard = watch.see((yield Send(call, provider, address(call, provider), min(watch.left_s, CHECK_S))))
+    heard = watch.see((yield Send(call, provider, address(call, provider), min(watch.unpaid_left_s, CHECK_S))))
     balance = understood(adapter, heard, None)
-    price = candidate.price(mode).amount
+    price = candidate.price(mode).usd
     if not isinstance(balance, Balance) or balance.usd is None or price is None or balance.usd < price:
         return refused
     message = f"{refused.message}, although {balance.amount} {balance.unit} are left: it is busy"
@@ -218,7 +245,7 @@ def _confirmed(watch: Watch, candidate: Candidate, refused: Refused, mode: Mode)
 
 
 def _too_late(watch: Watch) -> Ended:
-    message = f"the deadline of {watch.deadline_s:g} s passed before anything was sent"
+    message = f"{watch.limit} passed before anything was sent"
     return Ended(Kind.DEADLINE_EXCEEDED, message, maybe_charged=False, advice="Send it again with a longer deadline")
 
 

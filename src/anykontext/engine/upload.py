@@ -5,9 +5,10 @@ from dataclasses import replace
 from anykontext.adapting import Effective, InputImage, Refused, State, Uploaded, Uploads
 from anykontext.engine.effects import Flow, Heard, Lost, Send, Sleep, Upload
 from anykontext.engine.ends import Ended, ended_by
-from anykontext.engine.money_table import Again, after_upload, understood
+from anykontext.engine.money_table import Again, after_upload
 from anykontext.engine.pace import PATIENCE_S, repeat_after
 from anykontext.engine.provider import Provider
+from anykontext.engine.renew import ask, has_new_key
 from anykontext.engine.signing import address
 from anykontext.engine.watch import Watch
 from anykontext.model.errors import Kind
@@ -38,8 +39,8 @@ def place_images(
 def _placed(watch: Watch, provider: Provider, image: InputImage, *, patient: bool) -> Flow[InputImage | Ended]:
     troubles, waited = 0, 0.0
     while True:
-        if watch.left_s <= 0:
-            message = f"the deadline of {watch.deadline_s:g} s passed while {image.name} was uploaded"
+        if watch.unpaid_left_s <= 0:
+            message = f"{watch.limit} passed while {image.name} was uploaded"
             return Ended(Kind.DEADLINE_EXCEEDED, message, maybe_charged=False, advice="Send it with a longer deadline")
         heard, state = yield from _put(watch, provider, image)
         row = after_upload(heard, state)
@@ -53,19 +54,21 @@ def _placed(watch: Watch, provider: Provider, image: InputImage, *, patient: boo
         waited += pause
         if row.again is Again.NEVER or not patient or waited > PATIENCE_S:
             return end
-        if pause >= watch.left_s:
-            return replace(end, kind=Kind.DEADLINE_EXCEEDED, message=f"{end.message}; the deadline has passed")
+        if pause >= watch.unpaid_left_s:
+            return replace(end, kind=Kind.DEADLINE_EXCEEDED, message=f"{end.message}; {watch.limit} has passed")
         watch.see((yield watch.emit(Retrying, purpose="upload", reason=end.message, wait_s=pause)))
         watch.see((yield Sleep(pause)))
 
 
 def _put(watch: Watch, provider: Provider, image: InputImage) -> Flow[tuple[Heard | None, State | None]]:
     """Upload one image: by a call of the adapter's, or by the vendor's SDK, which leaves no reply to look at."""
-    within_s = min(watch.left_s, UPLOAD_MAX_S)
+    within_s = min(watch.unpaid_left_s, UPLOAD_MAX_S)
     adapter = provider.adapter
     if isinstance(adapter, Uploads):
         call = adapter.upload(image)
-        heard: Heard = watch.see((yield Send(call, provider, address(call, provider), within_s)))
-        return heard, understood(adapter, heard, None)
+        return (yield from ask(watch, Send(call, provider, address(call, provider), within_s), None))
     told: Uploaded | Refused | Lost = watch.see((yield Upload(image, provider, within_s)))
+    renewed = yield from has_new_key(watch, provider, None if isinstance(told, Lost) else told)
+    if renewed and watch.left_s > 0:
+        told = watch.see((yield Upload(image, provider, min(watch.unpaid_left_s, UPLOAD_MAX_S))))
     return (told, None) if isinstance(told, Lost) else (None, told)

@@ -306,9 +306,9 @@ def narrow() -> Candidate:
 
 
 def hold(narrow: Candidate, seconds: float, within_s: float = 5.0) -> Flow[bool]:
-    admitted: bool = (yield Admit(narrow, 1, within_s)).value
+    refused = (yield Admit(narrow, 1, within_s)).value
     yield Sleep(seconds)
-    return admitted
+    return refused is None
 
 
 def test_a_place_is_given_back_however_a_flow_ends(run: Any, narrow: Candidate) -> None:

@@ -65,8 +65,11 @@ class BoundedStream(httpcore.NetworkStream):
         return self._inner.get_extra_info(info)
 
 
-class _Backend(httpcore.SyncBackend):
+class BoundedBackend(httpcore.SyncBackend):
+    """httpcore's own, whose connections keep to `bounded`."""
+
     def connect_tcp(self, *args: Any, **options: Any) -> httpcore.NetworkStream:
+        """Connect."""
         return BoundedStream(super().connect_tcp(*args, **options))
 
 
@@ -75,4 +78,4 @@ class BoundedTransport(httpx.HTTPTransport):
 
     def __init__(self, context: ssl.SSLContext, limits: httpx.Limits) -> None:
         super().__init__(verify=context, trust_env=False)
-        self._pool = httpcore.ConnectionPool(context, network_backend=_Backend(), **vars(limits))
+        self._pool = httpcore.ConnectionPool(context, network_backend=BoundedBackend(), **vars(limits))

@@ -14,6 +14,7 @@ import pybase64
 
 from anykontext.engine.effects import Download, Fault, Fetched, NotDownloaded
 from anykontext.io.guard import AsyncGuardedClient, Forbidden, GuardedClient, bounded
+from anykontext.io.network import AsyncProxiedClient, ProxiedClient
 from anykontext.io.spool import MAX_PIXELS, BadImage, Incoming, Spool
 from anykontext.io.urls import bare, split
 
@@ -107,10 +108,11 @@ class Receiving:
             raise Forbidden("a redirect, which a client that resolves names out of our sight may not follow")
         url, target = split(self._url)
         extensions: dict[str, object] = {"timeout": httpx.Timeout(left).as_dict()}
-        if target is not None:
+        ours = guarded or isinstance(client, ProxiedClient | AsyncProxiedClient)
+        if target is not None and (ours or target != url.raw_path):
             # Byte for byte as it came: a signature covers the spelling.
             extensions["target"] = target
-            if guarded:
+            if ours:
                 url = url.copy_with(query=None)  # httpx logs the URL of every request; the signature is in the query
         headers = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": self._user_agent}
         return httpx.Request("GET", url, headers=headers, extensions=extensions)

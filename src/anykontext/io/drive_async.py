@@ -12,11 +12,15 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import httpx
+from pydantic import SecretStr
 
 from anykontext.adapting import InputImage, Purpose
 from anykontext.engine.effects import (
     Admit,
     All,
+    Aside,
+    Await,
+    Detach,
     Download,
     Effect,
     Emit,
@@ -26,9 +30,12 @@ from anykontext.engine.effects import (
     Heard,
     Loss,
     Lost,
+    NotAdmitted,
     NotDownloaded,
+    Observed,
     Persist,
     Release,
+    Renew,
     Send,
     Sleep,
     Told,
@@ -38,6 +45,7 @@ from anykontext.engine.entries import Entry
 from anykontext.engine.provider import Candidate, Provider
 from anykontext.engine.signing import hosts_of, is_delivery
 from anykontext.engine.watch import Watch
+from anykontext.io.aside import AsyncAsides, Hold, ended_among, no_hold
 from anykontext.io.download import afetch
 from anykontext.io.exchange import (
     CLOSED,
@@ -47,15 +55,17 @@ from anykontext.io.exchange import (
     chunks_of,
     interrupted,
     lost,
+    renewed,
     request_of,
     uploaded,
 )
+from anykontext.io.gate import FULL, Asked, Gate
 from anykontext.io.guard import Forbidden, async_guarded_client
 from anykontext.io.journal import Journal
+from anykontext.io.network import NOT_THROUGH_PROXY, Network, Proxy, one_way_out
 from anykontext.io.notify import Notifier
 from anykontext.io.prepare import afetch_source
 from anykontext.io.retry import Budgets, arepeated
-from anykontext.io.slots import Slots
 from anykontext.io.spool import Spool
 from anykontext.io.threads import Box
 from anykontext.io.trace import Tracing
@@ -64,6 +74,7 @@ from anykontext.model.errors import InvalidRequest
 T = TypeVar("T")
 L = TypeVar("L")
 END_S = 1.0  # for a cancelled task to close its connection
+LATE_S = 5.0  # beyond the time for a place: a slow disk, which tells what is drained
 
 
 class Stop:
@@ -95,6 +106,9 @@ class AsyncDriver:
         spool: Where finished images go.
         journal: What writes down what flows want kept; None keeps nothing.
         http_client: Used for the calls to providers in place of our own.
+        network: The way out of our own connections; None for the straight one.
+        hold: Told of jobs that are followed on the side; see `Asides`.
+        gate: Who may submit where, and when; None for one of its own.
         random_fraction: For jitter.
         resolve: For the guard's name look-ups; None for the system's.
     """
@@ -105,33 +119,37 @@ class AsyncDriver:
         *,
         journal: Journal | None = None,
         http_client: httpx.AsyncClient | None = None,
+        network: Network | None = None,
+        gate: Gate | None = None,
+        hold: Hold = no_hold,
         random_fraction: Callable[[], float] = random.random,
         resolve: Any = None,
     ) -> None:
         self.spool = spool
         self.journal = journal
         self._own = http_client is None
-        self._tls = httpx.create_ssl_context(trust_env=False)  # one for all: it reads the certificates of the world
-        self._http = http_client or httpx.AsyncClient(
-            verify=self._tls, limits=LIMITS, trust_env=False, follow_redirects=False
-        )
+        self._network = one_way_out(network, http_client)
+        self._http = http_client or self._network.async_client(None, LIMITS)
         self._guarded: dict[frozenset[str], httpx.AsyncClient] = {}
-        self._freed = asyncio.Event()
-        self._slots = Slots()
+        self._proxied: dict[Proxy, httpx.AsyncClient] = {}
+        self.gate = gate or Gate()
+        self._refreshing = asyncio.Lock()
         self._budgets = Budgets()
         self._random = random_fraction
         self._resolve = resolve
         self._closed = False
         self.doing: set[asyncio.Future[Any]] = set()
+        self.asides = AsyncAsides(hold)
 
     async def close(self) -> None:
-        """End what is in progress, and close the connections."""
+        """Let go of flows on the side, end what is in progress, and close the connections."""
+        await self.asides.close()
         self._closed = True
         for task in self.doing:
             task.cancel()
         if self.doing:
             await asyncio.wait(self.doing, timeout=END_S)
-        for client in [*self._guarded.values(), *([self._http] if self._own else [])]:
+        for client in [*self._guarded.values(), *self._proxied.values(), *([self._http] if self._own else [])]:
             await client.aclose()
 
     def watch(self, job_id: str, deadline_s: float) -> Watch:
@@ -156,23 +174,38 @@ class AsyncDriver:
             raise interrupted(stop.wish, result, notifier.handle)
         return result
 
+    def _client(self, url: str) -> httpx.AsyncClient:
+        """The client for the calls to a provider's own hosts."""
+        proxy = self._network.proxy_of(url)
+        if proxy is None:
+            return self._http
+        if self._closed:
+            raise RuntimeError(CLOSED)
+        if proxy not in self._proxied:
+            self._proxied[proxy] = self._network.async_client(proxy, LIMITS)
+        return self._proxied[proxy]
+
     def keyless(self, url: str, provider: Provider) -> httpx.AsyncClient:
         """The client for a provider's links and untrusted polling URLs, which gets no key.
 
         Raises:
-            Forbidden: The caller brought a client, which resolves names out of our sight, and the link does not lead
-                to a delivery host of the provider.
+            Forbidden: The caller brought a client, or a proxy is on the way, which resolves names out of our sight,
+                and the link does not lead to a delivery host of the provider.
             RuntimeError: The client was closed.
         """
         if not self._own:
             if not is_delivery(url, provider):
                 raise Forbidden("not a delivery host of this provider, and your http_client resolves names itself")
             return self._http
+        if self._network.proxy_of(url) is not None:
+            if not is_delivery(url, provider):
+                raise Forbidden(f"not a delivery host of this provider, and {NOT_THROUGH_PROXY}")
+            return self._client(url)
         allowed = hosts_of(provider)
         if self._closed:
             raise RuntimeError(CLOSED)
         if allowed not in self._guarded:
-            self._guarded[allowed] = async_guarded_client(allowed, resolve=self._resolve, verify=self._tls)
+            self._guarded[allowed] = async_guarded_client(allowed, resolve=self._resolve, verify=self._network.tls)
         return self._guarded[allowed]
 
     def of_download(self, what: Download) -> httpx.AsyncClient:
@@ -184,6 +217,10 @@ class AsyncDriver:
         """
         return self._http if what.url is None else self.keyless(what.url, what.provider)
 
+    def told(self, fetched: Fetched, what: Download) -> Fetched:
+        """What came of a download; one that failed names the proxy on its way."""
+        return self._network.told(fetched, what.url)
+
     async def fetch_input(self, image: InputImage, provider: Provider, within_s: float) -> InputImage:
         """Fetch an input image given as a URL; the provider's own hosts may be private, as for its downloads.
 
@@ -192,17 +229,25 @@ class AsyncDriver:
         """
         if image.url is None or image.data is not None:
             return image
+        if self._network.proxy_of(image.url) is not None:
+            raise InvalidRequest(f"{image.name} is not fetched: {NOT_THROUGH_PROXY}; give the image's bytes")
         try:
             client = self.keyless(image.url, provider)
         except Forbidden as error:
             raise InvalidRequest(f"{image.name} is not fetched: {error}") from error
         return await afetch_source(image, client, within_s=within_s)
 
-    async def exchange(self, send: Send) -> Heard:
-        """One HTTP exchange, as long as it takes; `within_s` is held by who calls this."""
+    async def exchange(self, send: Send, used: dict[str, SecretStr] | None = None) -> Heard:
+        """One HTTP exchange, as long as it takes; `within_s` is held by who calls this.
+
+        The key that was sent goes into `used`, by provider.
+        """
         try:
-            client = self.keyless(send.address.url, send.provider) if send.address.guarded else self._http
+            url = send.address.url
+            client = self.keyless(url, send.provider) if send.address.guarded else self._client(url)
             request, key = request_of(send, _body(send))
+            if used is not None and key is not None:
+                used[send.provider.name] = SecretStr(key)
             response = await client.send(request, stream=True, auth=None, follow_redirects=False)
             try:
                 collected = Collected(send, response.status_code, response.headers, key)
@@ -213,30 +258,34 @@ class AsyncDriver:
                 await response.aclose()
             return collected.heard()
         except Exception as error:  # noqa: BLE001 - whatever it is, the provider may hold the request: the flow decides
-            return lost(error)
+            return self._network.told(lost(error), send.address.url)
 
-    async def repeated(self, send: Send) -> Heard:
+    async def repeated(self, send: Send, used: dict[str, SecretStr] | None = None) -> Heard:
         """An exchange that costs nothing, made again when it is lost on the way; who calls this holds `within_s`."""
-        return await arepeated(send, self.exchange, self._budgets.of(send), self.jitter)
+        return await arepeated(send, lambda one: self.exchange(one, used), self._budgets.of(send), self.jitter)
 
-    async def admit(
-        self, candidate: Candidate, places: int, within_s: float, held: list[tuple[Candidate, int]]
-    ) -> bool:
-        """Wait for free places, and note them in `held` in the same step: a cancellation never falls between."""
+    async def admit(self, what: Admit, held: list[Asked]) -> NotAdmitted | None:
+        """Wait at the gate, and note in `held` what was let in: a cancellation never falls between."""
+        until, ready = time.monotonic() + what.within_s, asyncio.Event()
+        await self._refreshed()
+        asked = self.gate.ask(what, ready.set)
         try:
-            async with asyncio.timeout(within_s):
-                while not self._slots.take(candidate, places):
-                    await self._freed.wait()
-        except TimeoutError:
-            return False
-        held.append((candidate, places))
-        return True
+            while not asked.decided and (left_s := until - time.monotonic()) > 0:
+                await self._refreshed()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(ready.wait(), min(self.gate.look(asked), left_s))
+        finally:
+            refused = self.gate.end(asked)
+            if refused is None:
+                held.append(asked)
+        return refused
 
-    def release(self, candidate: Candidate, places: int) -> None:
-        """Give places back; it waits for nothing, so that no cancellation keeps it from doing so."""
-        self._slots.give_back(candidate, places)
-        self._freed.set()
-        self._freed = asyncio.Event()
+    async def _refreshed(self) -> None:
+        """Let the gate know which providers are drained; the loop does not wait for the disk."""
+        if self.gate.stale:
+            async with self._refreshing:
+                if self.gate.stale:
+                    await _beside(self.gate.refresh)
 
     def jitter(self) -> float:
         """A random fraction of 0 to 1."""
@@ -279,7 +328,9 @@ class _Run:
         self.driver = driver
         self.notifier = notifier
         self.stop = stop
-        self.held: list[tuple[Candidate, int]] = []
+        self.used: dict[str, SecretStr] = {}  # the key that was last sent, by provider
+        self.held: list[Asked] = []
+        self.asides: dict[Aside, asyncio.Task[Any]] = {}
         self.tracing = tracing or Tracing(driver.journal.tracer if driver.journal else None)
 
     async def drive(self, flow: Flow[T]) -> T:
@@ -294,8 +345,8 @@ class _Run:
             return end.value  # type: ignore[no-any-return]  # a generator's value is untyped
         finally:
             flow.close()
-            for candidate, places in self.held:
-                self.driver.release(candidate, places)
+            for asked in self.held:
+                self.driver.gate.give_back(asked)
 
     async def _perform(self, effect: Effect) -> Any:
         match effect:
@@ -305,14 +356,20 @@ class _Run:
                 return self.notifier.event(event)
             case Release(candidate):
                 return self._release(candidate)
+            case Observed():
+                return self.driver.gate.observe(effect)
             case Sleep(seconds):
                 return await self._pause(seconds)
             case Send(call=call) if call.purpose is Purpose.SUBMIT:
                 return await self._submit(effect)
             case All(flows):
                 return await self._all(flows)
+            case Detach(aside):
+                return self._detach(aside)
             case Send(call=call) if call.purpose is Purpose.CHECK:
                 return await self._check(effect)
+            case Renew():
+                return await self._renew(effect)
         return await self._unless_stopped(effect)
 
     async def _keep(self, entry: Entry) -> Exception | None:
@@ -334,36 +391,47 @@ class _Run:
             return STOPPED_CHECK
         return heard
 
+    async def _renew(self, effect: Renew) -> bool:
+        try:
+            found: bool = await self._unless_stopped(effect)
+        except Stopped:
+            return False
+        return found
+
     async def _unless_stopped(self, effect: Effect) -> Any:
         if self.stop.wished.is_set() and not (isinstance(effect, Download) and effect.last_chance):
             raise Stopped
         match effect:
             case Send():
                 late = Lost(Loss.AFTER_SENDING, f"no whole reply within {effect.within_s:.0f} s")
-                return await self._within(self.driver.repeated(effect), effect.within_s, late)
+                return await self._within(self.driver.repeated(effect, self.used), effect.within_s, late)
             case Download():
                 late_image = NotDownloaded(Fault.LOST, f"not fetched within {effect.within_s:.0f} s")
                 until = self.stop.let_go if effect.last_chance else self.stop.wished
                 return await self._within(self._fetch(effect), effect.within_s + 1.0, late_image, until)
-            case Admit(candidate, places, within_s):
-                admitting = self.driver.admit(candidate, places, within_s, self.held)
-                return await self._within(admitting, within_s + 1.0, late=False)
+            case Await(asides, within_s):
+                return await self._await(asides, within_s)
+            case Admit(within_s=within_s):
+                admitting = self.driver.admit(effect, self.held)
+                return await self._within(admitting, within_s + LATE_S, FULL)
             case Upload():
                 late_upload = Lost(Loss.AFTER_SENDING, f"not uploaded within {effect.within_s:.0f} s")
-                return await self._within(_beside(lambda: uploaded(effect)), effect.within_s, late_upload)
+                return await self._within(_beside(lambda: uploaded(effect, self.used)), effect.within_s, late_upload)
+            case Renew():
+                return await self._within(_beside(lambda: renewed(effect, self.used)), effect.within_s, late=False)
         raise AssertionError(effect)
 
     async def _fetch(self, effect: Download) -> Fetched:
         try:
             client = self.driver.of_download(effect)
-            return await afetch(client, effect, self.driver.spool)
+            return self.driver.told(await afetch(client, effect, self.driver.spool), effect)
         except (Forbidden, RuntimeError) as error:  # the latter: the client was closed
             return NotDownloaded(Fault.FORBIDDEN, str(error))
 
     def _release(self, candidate: Candidate) -> None:
-        for held in [one for one in self.held if one[0] is candidate]:
+        for held in [one for one in self.held if one.candidate is candidate]:
             self.held.remove(held)
-            self.driver.release(*held)
+            self.driver.gate.give_back(held)
 
     async def _interruptible(self, waiting: Awaitable[Any]) -> None:
         """Wait for something during which a cancellation is a wish to stop, not an end in the middle of a flow."""
@@ -395,7 +463,7 @@ class _Run:
         """Send a submit, and wait for its reply even after a cancellation: for `grace_s`, or until it comes again."""
         if self.stop.wished.is_set():
             return Lost(Loss.INTERRUPTED, "stopped before it was sent")
-        sending = asyncio.ensure_future(self.driver.exchange(send))
+        sending = asyncio.ensure_future(self.driver.exchange(send, self.used))
         until = time.monotonic() + send.within_s
         while not sending.done():
             if self.stop.at is not None:
@@ -424,6 +492,21 @@ class _Run:
         if until.is_set():
             raise Stopped
         return doing.result() if doing.done() and not doing.cancelled() else late
+
+    def _detach(self, aside: Aside) -> None:
+        stop = Stop()
+        run = _Run(self.driver, Notifier(), stop, self.tracing.beside(1)[0])
+        self.asides[aside] = self.driver.asides.begin(
+            aside, run.drive(aside.flow), lambda: stop.request(asyncio.CancelledError())
+        )
+
+    async def _await(self, asides: tuple[Aside, ...], within_s: float) -> tuple[int, Any] | None:
+        tasks, end = [self.asides[one] for one in asides], time.monotonic() + within_s
+        while (found := ended_among(tasks)) is None and (left_s := end - time.monotonic()) > 0:
+            if self.stop.wished.is_set():
+                raise Stopped
+            await self._wait(left_s, tasks, self.stop.wished)
+        return found
 
     async def _all(self, flows: tuple[Flow[Any], ...]) -> list[Any]:
         """Run flows side by side; none is left before all have ended (gather semantics)."""

@@ -15,11 +15,15 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 import httpx
+from pydantic import SecretStr
 
 from anykontext.adapting import InputImage, Purpose
 from anykontext.engine.effects import (
     Admit,
     All,
+    Aside,
+    Await,
+    Detach,
     Download,
     Effect,
     Emit,
@@ -29,9 +33,12 @@ from anykontext.engine.effects import (
     Heard,
     Loss,
     Lost,
+    NotAdmitted,
     NotDownloaded,
+    Observed,
     Persist,
     Release,
+    Renew,
     Send,
     Sleep,
     Told,
@@ -41,7 +48,8 @@ from anykontext.engine.entries import Entry
 from anykontext.engine.provider import Candidate, Provider
 from anykontext.engine.signing import hosts_of, is_delivery
 from anykontext.engine.watch import Watch
-from anykontext.io.bounded import BoundedTransport, bounded
+from anykontext.io.aside import Asides, Hold, first_ended, no_hold
+from anykontext.io.bounded import bounded
 from anykontext.io.download import fetch
 from anykontext.io.exchange import (
     CLOSED,
@@ -51,15 +59,17 @@ from anykontext.io.exchange import (
     chunks_of,
     interrupted,
     lost,
+    renewed,
     request_of,
     uploaded,
 )
+from anykontext.io.gate import Asked, Gate
 from anykontext.io.guard import Forbidden, guarded_client
 from anykontext.io.journal import Journal
+from anykontext.io.network import NOT_THROUGH_PROXY, Network, Proxy, one_way_out
 from anykontext.io.notify import Notifier
 from anykontext.io.prepare import fetch_source
 from anykontext.io.retry import Budgets, repeated
-from anykontext.io.slots import Slots
 from anykontext.io.spool import Spool
 from anykontext.io.threads import Box, Stop, Stopped, side_by_side
 from anykontext.io.trace import Tracing
@@ -78,6 +88,9 @@ class SyncDriver:
         spool: Where finished images go.
         journal: What writes down what flows want kept; None keeps nothing.
         http_client: Used for the calls to providers in place of our own.
+        network: The way out of our own connections; None for the straight one.
+        hold: Told of jobs that are followed on the side; see `Asides`.
+        gate: Who may submit where, and when; None for one of its own.
         random_fraction: For jitter.
         resolve: For the guard's name look-ups; None for the system's.
     """
@@ -88,32 +101,36 @@ class SyncDriver:
         *,
         journal: Journal | None = None,
         http_client: httpx.Client | None = None,
+        network: Network | None = None,
+        gate: Gate | None = None,
+        hold: Hold = no_hold,
         random_fraction: Callable[[], float] = random.random,
         resolve: Any = None,
     ) -> None:
         self.spool = spool
         self.journal = journal
         self._own = http_client is None
-        self._tls = httpx.create_ssl_context(trust_env=False)  # one for all: it reads the certificates of the world
-        transport = BoundedTransport(self._tls, LIMITS)
-        self._http = http_client or httpx.Client(transport=transport, trust_env=False, follow_redirects=False)
+        self._network = one_way_out(network, http_client)
+        self._http = http_client or self._network.client(None, LIMITS)
         self._guarded: dict[frozenset[str], httpx.Client] = {}
+        self._proxied: dict[Proxy, httpx.Client] = {}
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._busy = 0
-        self._free = threading.Condition()
-        self._slots = Slots()
+        self.gate = gate or Gate()
         self._budgets = Budgets()
         self._random = random_fraction
         self._resolve = resolve
         self._closed = False
+        self.asides = Asides(hold)
 
     def close(self) -> None:
-        """Close the connections; exchanges that are about to end may do so."""
+        """Let go of flows on the side, and close the connections; exchanges that are about to end may do so."""
+        self.asides.close()
         with self._idle:
             self._closed = True
             self._idle.wait_for(lambda: self._busy == 0, END_S)
-        for client in [*self._guarded.values(), *([self._http] if self._own else [])]:
+        for client in [*self._guarded.values(), *self._proxied.values(), *([self._http] if self._own else [])]:
             client.close()
 
     def watch(self, job_id: str, deadline_s: float) -> Watch:
@@ -144,21 +161,35 @@ class SyncDriver:
         concurrent.futures.wait([written])
         return self.journal.verdict(entry, written)
 
+    def _client(self, url: str) -> httpx.Client:
+        """The client for the calls to a provider's own hosts."""
+        proxy = self._network.proxy_of(url)
+        if proxy is None:
+            return self._http
+        with self._lock:
+            if proxy not in self._proxied:
+                self._proxied[proxy] = self._network.client(proxy, LIMITS)
+            return self._proxied[proxy]
+
     def keyless(self, url: str, provider: Provider) -> httpx.Client:
         """The client for a provider's links and untrusted polling URLs, which gets no key.
 
         Raises:
-            Forbidden: The caller brought a client, which resolves names out of our sight, and the link does not lead
-                to a delivery host of the provider.
+            Forbidden: The caller brought a client, or a proxy is on the way, which resolves names out of our sight,
+                and the link does not lead to a delivery host of the provider.
         """
         if not self._own:
             if not is_delivery(url, provider):
                 raise Forbidden("not a delivery host of this provider, and your http_client resolves names itself")
             return self._http
+        if self._network.proxy_of(url) is not None:
+            if not is_delivery(url, provider):
+                raise Forbidden(f"not a delivery host of this provider, and {NOT_THROUGH_PROXY}")
+            return self._client(url)
         allowed = hosts_of(provider)
         with self._lock:
             if allowed not in self._guarded:
-                self._guarded[allowed] = guarded_client(allowed, resolve=self._resolve, verify=self._tls)
+                self._guarded[allowed] = guarded_client(allowed, resolve=self._resolve, verify=self._network.tls)
             return self._guarded[allowed]
 
     def of_download(self, what: Download) -> httpx.Client:
@@ -169,6 +200,10 @@ class SyncDriver:
         """
         return self._http if what.url is None else self.keyless(what.url, what.provider)
 
+    def told(self, fetched: Fetched, what: Download) -> Fetched:
+        """What came of a download; one that failed names the proxy on its way."""
+        return self._network.told(fetched, what.url)
+
     def fetch_input(self, image: InputImage, provider: Provider, within_s: float) -> InputImage:
         """Fetch an input image given as a URL; the provider's own hosts may be private, as for its downloads.
 
@@ -177,6 +212,8 @@ class SyncDriver:
         """
         if image.url is None or image.data is not None:
             return image
+        if self._network.proxy_of(image.url) is not None:
+            raise InvalidRequest(f"{image.name} is not fetched: {NOT_THROUGH_PROXY}; give the image's bytes")
         try:
             client = self.keyless(image.url, provider)
         except Forbidden as error:
@@ -201,12 +238,18 @@ class SyncDriver:
                 self._busy -= 1
                 self._idle.notify_all()
 
-    def exchange(self, send: Send) -> Heard:
-        """One HTTP exchange. Who calls this waits for `within_s`; then it ends by itself, and leaves no thread."""
+    def exchange(self, send: Send, used: dict[str, SecretStr] | None = None) -> Heard:
+        """One HTTP exchange. Who calls this waits for `within_s`; then it ends by itself, and leaves no thread.
+
+        The key that was sent goes into `used`, by provider.
+        """
         until = time.monotonic() + send.within_s
         try:
-            client = self.keyless(send.address.url, send.provider) if send.address.guarded else self._http
+            url = send.address.url
+            client = self.keyless(url, send.provider) if send.address.guarded else self._client(url)
             request, key = request_of(send, chunks_of(send))
+            if used is not None and key is not None:
+                used[send.provider.name] = SecretStr(key)
             with (
                 self.using(),
                 bounded(lambda: until - time.monotonic()),
@@ -218,27 +261,24 @@ class SyncDriver:
                         break
             return collected.heard()
         except Exception as error:  # noqa: BLE001 - whatever it is, the provider may hold the request: the flow decides
-            return lost(error)
+            return self._network.told(lost(error), send.address.url)
 
-    def repeated(self, send: Send, stop: Stop) -> Heard:
+    def repeated(self, send: Send, stop: Stop, used: dict[str, SecretStr] | None = None) -> Heard:
         """An exchange that costs nothing, made again when it is lost on the way; as long as `exchange` in all."""
-        return repeated(send, self.exchange, self._budgets.of(send), self.jitter, lambda: stop.wished)
+        return repeated(
+            send, lambda one: self.exchange(one, used), self._budgets.of(send), self.jitter, lambda: stop.wished
+        )
 
-    def admit(self, candidate: Candidate, places: int, within_s: float, stop: Stop) -> bool:
-        """Wait for free places."""
-        until = time.monotonic() + within_s
-        with self._free:
-            while not self._slots.take(candidate, places):
-                if time.monotonic() >= until or stop.wished:
-                    return False
-                self._free.wait(TICK_S)
-        return True
-
-    def release(self, candidate: Candidate, places: int) -> None:
-        """Give places back."""
-        with self._free:
-            self._slots.give_back(candidate, places)
-            self._free.notify_all()
+    def admit(self, what: Admit, stop: Stop) -> Asked:
+        """Wait at the gate until it is decided, or the time is over, or the caller stops."""
+        until, ready = time.monotonic() + what.within_s, threading.Event()
+        self.gate.refresh()
+        asked = self.gate.ask(what, ready.set)
+        while not asked.decided and time.monotonic() < until and not stop.wished:
+            self.gate.refresh()
+            ready.wait(min(TICK_S, self.gate.look(asked), max(until - time.monotonic(), 0.0)))
+        self.gate.end(asked)
+        return asked
 
     def jitter(self) -> float:
         """A random fraction of 0 to 1."""
@@ -290,7 +330,9 @@ class _Run:
         self.driver = driver
         self.notifier = notifier
         self.stop = stop
-        self.held: list[tuple[Candidate, int]] = []
+        self.used: dict[str, SecretStr] = {}  # the key that was last sent, by provider
+        self.held: list[Asked] = []
+        self.asides: dict[Aside, Box[Any]] = {}
         self.tracing = tracing or Tracing(driver.journal.tracer if driver.journal else None)
 
     def drive(self, flow: Flow[T]) -> T:
@@ -305,8 +347,8 @@ class _Run:
             return end.value  # type: ignore[no-any-return]  # a generator's value is untyped
         finally:
             flow.close()
-            for candidate, places in self.held:
-                self.driver.release(candidate, places)
+            for asked in self.held:
+                self.driver.gate.give_back(asked)
 
     def _perform(self, effect: Effect) -> Any:
         match effect:
@@ -316,14 +358,20 @@ class _Run:
                 return self.notifier.event(event)
             case Release(candidate):
                 return self._release(candidate)
+            case Observed():
+                return self.driver.gate.observe(effect)
             case Sleep(seconds):
                 return self.stop.pause(seconds)
             case Send(call=call) if call.purpose is Purpose.SUBMIT:
                 return self._submit(effect)
             case All(flows):
                 return self._all(flows)
+            case Detach(aside):
+                return self._detach(aside)
             case Send(call=call) if call.purpose is Purpose.CHECK:
                 return self._check(effect)
+            case Renew():
+                return self._renew(effect)
         return self._unless_stopped(effect)
 
     def _check(self, send: Send) -> Heard:
@@ -333,52 +381,65 @@ class _Run:
             return STOPPED_CHECK
         return heard
 
+    def _renew(self, effect: Renew) -> bool:
+        try:
+            found: bool = self._unless_stopped(effect)
+        except Stopped:
+            return False
+        return found
+
     def _unless_stopped(self, effect: Effect) -> Any:
         if self.stop.wished and not (isinstance(effect, Download) and effect.last_chance):
             raise Stopped
         match effect:
             case Send():
                 late = Lost(Loss.AFTER_SENDING, f"no whole reply within {effect.within_s:.0f} s")
-                return self._in_thread(lambda: self.driver.repeated(effect, self.stop), effect.within_s, late)
+                return self._in_thread(
+                    lambda: self.driver.repeated(effect, self.stop, self.used), effect.within_s, late
+                )
             case Download():
                 late_image = NotDownloaded(Fault.LOST, f"not fetched within {effect.within_s:.0f} s")
                 heeds_stop = not effect.last_chance
                 return self._in_thread(
                     lambda: self._fetch(effect), effect.within_s + 1.0, late_image, heeds_stop=heeds_stop
                 )
-            case Admit(candidate, places, within_s):
-                return self._admit(candidate, places, within_s)
+            case Await(asides, within_s):
+                return self._await(asides, within_s)
+            case Admit():
+                return self._admit(effect)
             case Upload():
                 late_upload = Lost(Loss.AFTER_SENDING, f"not uploaded within {effect.within_s:.0f} s")
-                return self._in_thread(lambda: uploaded(effect), effect.within_s, late_upload)
+                return self._in_thread(lambda: uploaded(effect, self.used), effect.within_s, late_upload)
+            case Renew():
+                return self._in_thread(lambda: renewed(effect, self.used), effect.within_s, late=False)
         raise AssertionError(effect)
 
     def _fetch(self, effect: Download) -> Fetched:
         try:
             client = self.driver.of_download(effect)
             with self.driver.using():
-                return fetch(client, effect, self.driver.spool)
+                return self.driver.told(fetch(client, effect, self.driver.spool), effect)
         except (Forbidden, RuntimeError) as error:  # the latter: the client was closed
             return NotDownloaded(Fault.FORBIDDEN, str(error))
 
-    def _admit(self, candidate: Candidate, places: int, within_s: float) -> bool:
-        admitted = self.driver.admit(candidate, places, within_s, self.stop)
-        if admitted:
-            self.held.append((candidate, places))
+    def _admit(self, what: Admit) -> NotAdmitted | None:
+        asked = self.driver.admit(what, self.stop)
+        if asked.admitted:
+            self.held.append(asked)
         elif self.stop.wished:
             raise Stopped
-        return admitted
+        return asked.refused
 
     def _release(self, candidate: Candidate) -> None:
-        for held in [one for one in self.held if one[0] is candidate]:
+        for held in [one for one in self.held if one.candidate is candidate]:
             self.held.remove(held)
-            self.driver.release(*held)
+            self.driver.gate.give_back(held)
 
     def _submit(self, send: Send) -> Heard:
         """Send a submit, and wait for its reply even after Ctrl-C: for `grace_s`, or until Ctrl-C comes again."""
         if self.stop.wished:
             return Lost(Loss.INTERRUPTED, "stopped before it was sent")
-        box = Box(lambda: self.driver.exchange(send)).start()
+        box = Box(lambda: self.driver.exchange(send, self.used)).start()
         until = time.monotonic() + send.within_s
         while not box.done.is_set():
             if self.stop.at is not None:
@@ -400,6 +461,18 @@ class _Run:
             if self.stop.abandon or (self.stop.wished and heeds_stop):
                 raise Stopped
         return box.result()
+
+    def _detach(self, aside: Aside) -> None:
+        trace = self.tracing.beside(1)[0]
+        self.asides[aside] = self.driver.asides.begin(
+            aside, lambda stop: _Run(self.driver, Notifier(), stop, trace).drive(aside.flow)
+        )
+
+    def _await(self, asides: tuple[Aside, ...], within_s: float) -> tuple[int, Any] | None:
+        found = first_ended([self.asides[one] for one in asides], within_s, lambda: self.stop.wished)
+        if found is None and self.stop.wished:
+            raise Stopped
+        return found
 
     def _all(self, flows: tuple[Flow[Any], ...]) -> list[Any]:
         """Run flows side by side; none is left before all have ended (gather semantics)."""

@@ -8,10 +8,12 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import httpx
+from pydantic import SecretStr
 
 from anykontext.adapting import Kind, Refused, Reply, Uploaded
-from anykontext.engine.effects import Loss, Lost, Send, Upload
-from anykontext.engine.job import Started
+from anykontext.engine.attempt import Started
+from anykontext.engine.effects import Loss, Lost, Renew, Send, Upload
+from anykontext.engine.provider import Renewable
 from anykontext.io.addresses import Forbidden
 from anykontext.io.notify import logger
 from anykontext.io.urls import split
@@ -68,7 +70,7 @@ def request_of(send: Send, content: Iterator[bytes] | AsyncIterator[bytes] | Non
     wait_s = min(CONNECT_S, send.within_s)
     timeout = httpx.Timeout(send.within_s, connect=wait_s, pool=wait_s)
     extensions: dict[str, Any] = {"timeout": timeout.as_dict()}
-    if target is not None and send.call.origin is None:
+    if target is not None and target != url.raw_path and send.call.origin is None:
         extensions["target"] = target
     request = httpx.Request(send.call.method, url, headers=headers, content=content, extensions=extensions)
     return request, key
@@ -181,8 +183,11 @@ def without_key(body: bytes, key: str) -> bytes:
     return re.sub("".join(letters).encode(), b"[key]", body, flags=re.IGNORECASE)
 
 
-def uploaded(effect: Upload) -> Uploaded | Refused | Lost:
-    """Run an adapter's upload, which is a vendor's SDK and may raise anything; it costs nothing and may be repeated."""
+def uploaded(effect: Upload, used: dict[str, SecretStr] | None = None) -> Uploaded | Refused | Lost:
+    """Run an adapter's upload, which is a vendor's SDK and may raise anything; it costs nothing and may be repeated.
+
+    The key goes into `used`, by provider.
+    """
     upload = effect.provider.upload
     if upload is None:
         return Lost(Loss.FORBIDDEN, f"{effect.provider.name} takes no uploads")
@@ -190,6 +195,8 @@ def uploaded(effect: Upload) -> Uploaded | Refused | Lost:
         key = effect.provider.key()
     except ConfigurationError as error:
         return lost(error)
+    if used is not None:
+        used[effect.provider.name] = key
     try:
         told = upload(effect.image, key, effect.within_s)
     except Exception as error:  # noqa: BLE001 - whatever the SDK raises, the flow decides
@@ -198,6 +205,17 @@ def uploaded(effect: Upload) -> Uploaded | Refused | Lost:
     if isinstance(told, str):
         return Uploaded(told)
     return told if isinstance(told, Refused) else Refused(Kind.PROTOCOL_ERROR, "the upload gave no URL")
+
+
+def renewed(effect: Renew, used: Mapping[str, SecretStr]) -> bool:
+    """Whether the provider has another key than the one that was used; what its source raises is no new key."""
+    key: object = effect.provider.key
+    refused = used.get(effect.provider.name)
+    try:
+        return refused is not None and isinstance(key, Renewable) and key.renew(refused)
+    except Exception as error:  # noqa: BLE001 - a stranger's key source may raise anything
+        logger.warning("the key of %s was refused, and a new one is not found: %s", effect.provider.name, _words(error))
+        return False
 
 
 def chunks_of(send: Send) -> Iterator[bytes] | None:

@@ -50,9 +50,9 @@ class Journal:
 
     def _write(self, entry: Entry) -> Future[Any]:
         match entry:
-            case Intent(job_id, attempt, candidate, prices):
+            case Intent(job_id, attempt, candidate, prices, caps):
                 sends = [NewSend(part, candidate.provider.name, candidate.model, one) for part, one in prices.items()]
-                return self.ledger.intents(job_id, attempt, sends, owner=self.owner)
+                return self.ledger.intents(job_id, attempt, sends, owner=self.owner, caps=caps)
             case Acceptance(job_id, attempt, part, handle):
                 return self.ledger.accepted(job_id, attempt, part, handle, owner=self.owner)
             case PartEnd(job_id, attempt, part, outcome, kind, message, maybe_charged, cost):

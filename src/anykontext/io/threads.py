@@ -78,6 +78,11 @@ class Box(Generic[T]):
             if self._then is not None:
                 self._then(self)
 
+    @property
+    def value(self) -> T | None:
+        """What the action gave; None while it runs, and when it raised."""
+        return self._values[0] if self._values else None
+
     def result(self) -> T:
         """What the action gave, or raise what it raised."""
         if self._error is not None:

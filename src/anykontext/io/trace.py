@@ -15,7 +15,22 @@ from pathlib import Path
 from typing import Any
 
 from anykontext.adapting import Refused, Reply, Uploaded
-from anykontext.engine.effects import Admit, All, Download, Effect, Emit, Lost, NotDownloaded, Persist, Send, Told
+from anykontext.engine.effects import (
+    Admit,
+    All,
+    Await,
+    Detach,
+    Download,
+    Effect,
+    Emit,
+    Lost,
+    NotAdmitted,
+    NotDownloaded,
+    Observed,
+    Persist,
+    Send,
+    Told,
+)
 from anykontext.engine.redact import excerpt, without_signatures
 from anykontext.model.result import ResultImage
 
@@ -149,8 +164,14 @@ def effect_line(effect: Effect) -> dict[str, Any]:
             name["event"] = type(event).__name__
         case Admit(candidate=candidate, places=places):
             name |= {"candidate": candidate.name, "places": places}
+        case Observed(candidate, kind):
+            name |= {"candidate": candidate.name, "kind_of_end": kind and kind.value}
         case All(flows):
             name["flows"] = len(flows)
+        case Detach():
+            name["flows"] = 1
+        case Await(asides):
+            name["flows"] = len(asides)
         case _:
             pass
     return name
@@ -164,6 +185,8 @@ def told_line(value: Any) -> dict[str, Any]:
             return {"kind": "Reply", "status": status, "headers": kept, "body": _body(value)}
         case Lost(loss, message):
             return {"kind": "Lost", "loss": loss.value, "message": message}
+        case NotAdmitted(kind, message, since):
+            return {"kind": "NotAdmitted", "not_admitted": kind.value, "message": message, "since": since}
         case NotDownloaded(fault, message, status):
             return {"kind": "NotDownloaded", "fault": fault.value, "message": message, "status": status}
         case ResultImage():
@@ -173,6 +196,8 @@ def told_line(value: Any) -> dict[str, Any]:
             return {"kind": "Uploaded"}
         case Refused(kind=kind, message=message):
             return {"kind": "Refused", "refused": kind.value, "message": message}
+        case (int(place), _):
+            return {"kind": "ended", "place": place}
         case bool() | None:
             return {"kind": "plain", "value": value}
         case Exception():

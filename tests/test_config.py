@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from anykontext.config import Config, RouteConfig
+from anykontext.config import Config, Route
 from anykontext.config.source import line_index
 from anykontext.model.errors import ConfigurationError, Kind, UnknownProvider
 from anykontext.plugins import Registry
@@ -217,15 +217,15 @@ def test_a_config_from_python_is_checked_like_a_file() -> None:
 
 
 def test_models_are_as_good_as_tables_in_python() -> None:
-    config = Config(routes={"x": RouteConfig.of(["bfl"], strategy="ordered")})
+    config = Config(routes={"x": Route(["bfl"], strategy="ordered")})
 
     assert list(config.providers) == ["bfl"]
     assert Config(providers=config.providers, routes=config.routes) == config
     assert pickle.loads(pickle.dumps(config)) == copy.deepcopy(config) == config
     with pytest.raises(ConfigurationError, match="did you mean 'strategy'"):
-        RouteConfig.of(["bfl"], strategie="ordered")
+        Route(["bfl"], strategie="ordered")
     with pytest.raises(ConfigurationError, match="did you mean 'ordered'"):
-        RouteConfig.of(["bfl"], strategy="order")
+        Route(["bfl"], strategy="order")
 
 
 def test_the_route_of_a_call_without_one_is_the_default_one() -> None:

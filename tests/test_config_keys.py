@@ -2,7 +2,10 @@
 
 import logging
 import os
+import time
+from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +15,9 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from anykontext.config import Config
+from anykontext.config.key import REST_S, Key
+from anykontext.config.keys import key_source
+from anykontext.config.source import Source
 from anykontext.engine.provider import Provider
 from anykontext.model.errors import ConfigurationError, MissingKey
 from anykontext.plugins import Plugin, Registry
@@ -43,6 +49,13 @@ def provider(
 
 def key(environ: Mapping[str, str] | None = None, name: str = "bfl", **section: object) -> str:
     return provider(None, environ, name, **section).key().get_secret_value()
+
+
+def closed(file: Path, text: str | bytes) -> Path:
+    """A file that only its owner can read."""
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    file.chmod(0o600)
+    return file
 
 
 def refusal(environ: Mapping[str, str] | None = None, name: str = "bfl", **section: object) -> str:
@@ -108,7 +121,7 @@ def test_a_key_file_may_lie_in_the_home_folder(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_key_file_is_read_once(tmp_path: Path) -> None:
-    (tmp_path / "key").write_text(KEY)
+    closed(tmp_path / "key", KEY)
     bfl = provider(api_key=f"file:{tmp_path}/key")
     bfl.key()
     (tmp_path / "key").unlink()
@@ -117,22 +130,36 @@ def test_a_key_file_is_read_once(tmp_path: Path) -> None:
 
 
 def test_a_key_file_that_gives_no_key_is_named(tmp_path: Path) -> None:
-    (tmp_path / "empty").write_text(" \n")
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    closed(tmp_path / "empty", " \n")
+    closed(tmp_path / "binary", b"\xff\xfe\x00")
 
     assert refusal(api_key=f"file:{tmp_path}/empty").endswith(f"the key file {tmp_path}/empty is empty")
-    assert f"{tmp_path}/none: No such file" in refusal(api_key=f"file:{tmp_path}/none")
-    assert "Is a directory" in refusal(api_key=f"file:{tmp_path}")
     assert "not a text" in refusal(api_key=f"file:{tmp_path}/binary")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the modes of files are those of POSIX")
-@pytest.mark.parametrize(("mode", "warnings"), [(0o600, 0), (0o640, 1), (0o604, 1)])
-def test_a_key_file_that_others_can_read_is_warned_of_once(
+@pytest.mark.parametrize(
+    ("name", "told"), [("open", "chmod 600 {0}/open"), ("none", "{0}/none: No such file"), (".", "it is a folder")]
+)
+def test_a_key_file_that_is_a_mistake_is_found_before_the_key_is_needed(tmp_path: Path, name: str, told: str) -> None:
+    closed(tmp_path / "open", KEY).chmod(0o604)
+    file = tmp_path / "anykontext.toml"
+    file.write_text(f"[providers.bfl]\n\napi_key = 'file:{name}'\n")
+
+    with pytest.raises(ConfigurationError) as raised:
+        provider(Config.load(file, environ={}))
+
+    assert str(raised.value).startswith(f"{file}, line 3: provider 'bfl': ")
+    assert told.format(tmp_path) in str(raised.value)
+    assert KEY not in str(raised.value)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the modes of files are those of POSIX")
+@pytest.mark.parametrize(("mode", "warnings"), [(0o600, 0), (0o640, 1)])
+def test_a_key_file_that_its_group_can_read_is_warned_of_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int, warnings: int
 ) -> None:
-    (tmp_path / "key").write_text(KEY)
-    (tmp_path / "key").chmod(mode)
+    closed(tmp_path / "key", KEY).chmod(mode)
     bfl = provider(api_key=f"file:{tmp_path}/key")
     bfl.key()
     bfl.key()
@@ -141,12 +168,80 @@ def test_a_key_file_that_others_can_read_is_warned_of_once(
     assert KEY not in caplog.text
 
 
-def test_in_python_a_key_may_be_a_secret_or_a_callable_that_is_asked_each_time() -> None:
-    keys = iter(["first", SecretStr("second"), " third\n"])
+def test_in_python_a_key_may_be_a_secret_or_a_callable_that_is_called_once() -> None:
+    keys = iter([" first\n", "second"])
     bfl = provider(api_key=lambda: next(keys))
 
-    assert [bfl.key().get_secret_value() for _ in range(3)] == ["first", "second", "third"]
-    assert key(api_key=SecretStr(KEY)) == key(api_key=KEY) == KEY
+    assert [bfl.key().get_secret_value() for _ in range(2)] == ["first", "first"]
+    assert key(api_key=SecretStr(KEY)) == key(api_key=lambda: SecretStr(KEY)) == KEY
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def kept(source: object, clock: Clock | None = None, environ: Mapping[str, str] | None = None) -> Key:
+    where = key_source(source)
+    assert where is not None
+    return Key("bfl", where, environ or {}, Source(), clock or Clock())
+
+
+def test_a_refused_key_is_looked_for_again_where_it_comes_from(tmp_path: Path) -> None:
+    environ = {"MINE": "old"}
+    file = closed(tmp_path / "key", "old")
+    called = iter(["old", "new"])
+    keys = [kept("env:MINE", environ=environ), kept(f"file:{file}"), kept(lambda: next(called)), kept("old")]
+    olds = [one() for one in keys]
+    environ["MINE"] = "new"
+    file.write_text("new")
+
+    assert [True, True, True, False] == [one.renew(old) for one, old in zip(keys, olds, strict=True)]
+    assert ["new", "new", "new", "old"] == [one().get_secret_value() for one in keys]
+
+
+@pytest.mark.parametrize("second", ["new", "old"])
+def test_many_jobs_that_are_refused_together_ask_a_callable_once(second: str) -> None:
+    calls: list[str] = []
+
+    def call() -> str:
+        time.sleep(0.01)
+        calls.append("old" if not calls else second)
+        return calls[-1]
+
+    one = kept(call)
+    with ThreadPoolExecutor(20) as pool:
+        refused = list(pool.map(lambda _: one(), range(20)))
+        renewed = list(pool.map(one.renew, refused))
+
+    assert ["old", second] == calls
+    assert [second == "new"] * 20 == renewed
+
+
+def test_a_key_that_stays_the_same_is_asked_for_again_after_a_rest() -> None:
+    calls = Counter[str]()
+    clock = Clock()
+    one = kept(lambda: calls.update(["asked"]) or "same", clock)
+    same = one()
+
+    assert [False, False] == [one.renew(same), one.renew(same)]
+    clock.now += REST_S
+    assert not one.renew(same)
+    assert 3 == calls["asked"]
+
+
+def test_a_source_that_fails_after_a_refusal_gives_no_new_key_and_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    environ = {"MINE": KEY}
+    one = kept("env:MINE", environ=environ)
+    old = one()
+    del environ["MINE"]
+
+    assert not one.renew(old)
+    assert "MINE is not set" in caplog.text
+    assert KEY not in caplog.text
 
 
 def test_a_callable_that_gives_no_key_is_told_of() -> None:

@@ -14,7 +14,7 @@ from anykontext.adapting import Facts
 from anykontext.config import Config
 from anykontext.engine.provider import Candidate, Provider
 from anykontext.model.errors import BrokenPlugin, ConfigurationError, MissingKey, UnknownModel, UnknownProvider
-from anykontext.model.money import Cost
+from anykontext.model.money import Cost, Price
 from anykontext.plugins import Plugin, Registry
 from anykontext_bfl.facts import FACTS
 
@@ -67,7 +67,7 @@ def test_a_provider_is_what_its_adapter_knows() -> None:
 
     assert (bfl.name, bfl.adapter.facts, dict(bfl.origins)) == ("bfl", FACTS, dict(FACTS.origins))
     assert (bfl.allow_http, bfl.poll_interval_s, bfl.max_in_flight) == (False, None, None)
-    assert bfl.listed["flux-kontext-pro"] == Decimal("0.04")
+    assert bfl.listed["flux-kontext-pro"].amount == Decimal("0.04")
 
 
 def test_what_the_user_set_comes_first() -> None:
@@ -87,8 +87,9 @@ def test_what_the_user_set_comes_first() -> None:
 
     assert (eu.name, eu.adapter) == ("bfl-eu", bfl.adapter)
     assert (eu.origins["api"], eu.max_in_flight, eu.interval_s) == ("https://api.eu.bfl.ai", 60, 2.0)
-    assert (eu.listed["flux-kontext-pro"], eu.listed["flux-kontext-max"]) == (Decimal("0.03"), Decimal("0.08"))
-    assert bfl.listed["flux-kontext-pro"] == Decimal("0.04")
+    assert eu.listed["flux-kontext-pro"] == Price.set_by_user(Decimal("0.03"))
+    assert eu.listed["flux-kontext-max"] == bfl.listed["flux-kontext-max"]
+    assert bfl.listed["flux-kontext-pro"].amount == Decimal("0.04")
 
 
 def test_a_price_of_the_user_holds_for_both_modes_unless_he_names_one(tmp_path: Path) -> None:
@@ -274,7 +275,7 @@ def test_listed_prices_do_not_hold_at_a_sibling_service_and_the_users_do() -> No
 
     def listed(**settings: Any) -> dict[str, Decimal]:
         (kie,) = Config(providers={"kie": settings}).provider_list(Registry([plugin]), {})
-        return dict(kie.listed)
+        return {name: price.amount for name, price in kie.listed.items()}
 
     assert listed(base_url="https://proxy.example")["flux-kontext-pro"] == Decimal("0.04")
     assert listed(base_url="https://api.fluxapi.ai") == {}

@@ -1,8 +1,9 @@
 """The configuration: `anykontext.toml`, the environment, or Python values, checked before anything is sent.
 
 `source` knows where each setting stands in a file, `fields` what a value may be, `sections` what a file may hold;
-`explain` and `unknown` turn findings into sentences; `keys` finds API keys, `files` finds and reads the file, and
-`providers` makes the engine's providers. Only `files` and `keys` touch the disk. No key is in a message, repr or dump.
+`explain` and `unknown` turn findings into sentences; `files` finds and reads the file, `keys` and `key` find API keys,
+`providers` makes the engine's providers; `effective` tells what holds and where it comes from, and `template` writes a
+first file. Only `files` and `keys` touch the disk. No key is in a message, repr or dump.
 """
 
 from anykontext.config.main import Config
@@ -13,7 +14,7 @@ from anykontext.config.sections import (
     LedgerConfig,
     NetworkConfig,
     ProviderConfig,
-    RouteConfig,
+    Route,
     TagBudget,
 )
 
@@ -25,6 +26,6 @@ __all__ = [
     "LedgerConfig",
     "NetworkConfig",
     "ProviderConfig",
-    "RouteConfig",
+    "Route",
     "TagBudget",
 ]

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,12 @@ def _parsed(source: Source) -> Mapping[str, Any]:
 
 def discover(adapters: Mapping[str, Adapter], environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """A section for every adapter whose key is in the environment, in the order in which they are preferred."""
-    return {name: {} for name in sorted(_keyed(adapters, environ), key=_preference)}
+    return {name: {} for name in preferred(_keyed(adapters, environ))}
+
+
+def preferred(names: Iterable[str]) -> list[str]:
+    """Providers in the order in which they are preferred at equal prices."""
+    return sorted(names, key=_preference)
 
 
 def _keyed(adapters: Mapping[str, Adapter], environ: Mapping[str, str]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from anykontext.config.sections import CandidateConfig, RouteConfig
+from anykontext.config.sections import CandidateConfig, Route
 from anykontext.config.unknown import is_url_setting
 
 # Providers that a route may name without a section for them, in the order in which those found by their keys stand:
@@ -25,7 +25,7 @@ def with_providers(sections: Mapping[str, Any]) -> dict[str, Any]:
 
 def _in_routes(routes: Any) -> Iterator[str]:
     for route in routes.values() if isinstance(routes, Mapping) else ():
-        candidates = route.candidates if isinstance(route, RouteConfig) else None
+        candidates = route.candidates if isinstance(route, Route) else None
         if isinstance(route, Mapping):
             candidates = route.get("candidates")
         for candidate in candidates if isinstance(candidates, list | tuple) else ():

@@ -1,13 +1,15 @@
-"""API keys: where they are, and how they are fetched when they are needed. No message and no repr holds one."""
+"""API keys: where they may be, and how they are read from there. No message and no repr holds one."""
 
 import inspect
 import logging
 import os
 import re
+import shlex
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
@@ -35,7 +37,19 @@ class KeySource(ABC):
 
         Raises:
             MissingKey: It is not there.
+            ConfigurationError: It may not be used as it is.
         """
+
+    def check(self, provider: str, source: Source) -> None:  # noqa: B027 - most have nothing to check
+        """Look, before anything is sent, whether there is a mistake in the configuration; nothing is read.
+
+        Raises:
+            ConfigurationError: There is one; the message begins with its place.
+        """
+
+    @abstractmethod
+    def state(self, environ: Mapping[str, str], source: Source) -> str:
+        """Whether there seems to be a key, in a word or two; nothing is read or called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +63,17 @@ class Variables(KeySource):
 
     def read(self, provider: str, environ: Mapping[str, str], source: Source) -> str:  # noqa: ARG002
         """The first alternative that is wholly set."""
-        for names in self.alternatives:
-            values = [environ.get(name, "").strip() for name in names]
-            if all(values):
-                return ":".join(values)
+        if names := self.found(environ):
+            return ":".join(environ[name].strip() for name in names)
         raise MissingKey(f"provider {provider!r} has no key: {self._missing(environ)}")
+
+    def state(self, environ: Mapping[str, str], source: Source) -> str:  # noqa: ARG002
+        """Whether one of the alternatives is wholly set."""
+        return "set" if self.found(environ) else "not set"
+
+    def found(self, environ: Mapping[str, str]) -> tuple[str, ...]:
+        """The alternative that is taken; empty when none is wholly set."""
+        return next((names for names in self.alternatives if all(environ.get(one, "").strip() for one in names)), ())
 
     def _missing(self, environ: Mapping[str, str]) -> str:
         if not self.alternatives:
@@ -80,19 +100,46 @@ class KeyFile(KeySource):
 
     def read(self, provider: str, environ: Mapping[str, str], source: Source) -> str:  # noqa: ARG002
         """What is in the file, without white space around it."""
+        place = f"{source.where(('providers', provider, 'api_key'))}: provider {provider!r}"
         path = source.resolve(self.path)
         try:
             with path.open("rb") as file:
-                readers = os.fstat(file.fileno()).st_mode & (stat.S_IRGRP | stat.S_IROTH)
+                mode = os.fstat(file.fileno()).st_mode
                 found = file.read(65536).decode("utf-8-sig").strip()
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else "it is not a text"
-            raise MissingKey(f"provider {provider!r}: its key cannot be read from {path}: {why}") from None
+            raise MissingKey(f"{place}: its key cannot be read from {path}: {why}") from None
         if not found:
-            raise MissingKey(f"provider {provider!r}: the key file {path} is empty")
-        if readers and os.name == "posix":
-            log.warning("the key file %s can be read by others: chmod 600 it", path)
+            raise MissingKey(f"{place}: the key file {path} is empty")
+        self._check_mode(mode, place, path)
+        if mode & stat.S_IRGRP and os.name == "posix":
+            log.warning("the key file %s can be read by its group: chmod 600 it", path)
         return found
+
+    def check(self, provider: str, source: Source) -> None:
+        """Whether the file is there, and closed to everybody else."""
+        place = f"{source.where(('providers', provider, 'api_key'))}: provider {provider!r}"
+        path = source.resolve(self.path)
+        try:
+            mode = path.stat().st_mode
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) and error.strerror else "it has no usable name"
+            raise ConfigurationError(f"{place}: its key cannot be read from {path}: {why}") from None
+        if stat.S_ISDIR(mode):
+            raise ConfigurationError(f"{place}: its key cannot be read from {path}: it is a folder")
+        self._check_mode(mode, place, path)
+
+    def state(self, environ: Mapping[str, str], source: Source) -> str:  # noqa: ARG002
+        """Whether the file can be read."""
+        return "readable" if os.access(source.resolve(self.path), os.R_OK) else "not readable"
+
+    @staticmethod
+    def _check_mode(mode: int, place: str, path: Path) -> None:
+        if mode & stat.S_IROTH and os.name == "posix":
+            raise ConfigurationError(
+                f"{place}: everybody on this machine can read the key file {path}; close it: "
+                f"chmod 600 {shlex.quote(str(path))}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +160,14 @@ class Written(KeySource):
         """The key as it was given."""
         return self.key.get_secret_value()
 
+    def state(self, environ: Mapping[str, str], source: Source) -> str:  # noqa: ARG002
+        """It is here."""
+        return "set"
+
 
 @dataclass(frozen=True, slots=True)
 class Called(KeySource):
-    """A callable that returns the key whenever it is needed."""
+    """A callable that returns the key."""
 
     call: Given = field(repr=False)
 
@@ -136,6 +187,10 @@ class Called(KeySource):
             told = "an empty text" if isinstance(found, str) else word_of(found)
             raise MissingKey(f"provider {provider!r}: api_key() must return the key, and returned {told}")
         return found
+
+    def state(self, environ: Mapping[str, str], source: Source) -> str:  # noqa: ARG002
+        """Only a call would tell."""
+        return "not called yet"
 
 
 def key_source(value: Any) -> KeySource | None:
@@ -176,44 +231,14 @@ def _from_text(said: str) -> KeySource:
 def _checked(key: str) -> SecretStr:
     if not key.strip():
         raise ValueError("it is empty")
-    if not _fits_a_header(key.strip()):
-        raise ValueError(f"this cannot be a key: {_UNFIT}")
+    if not fits_a_header(key.strip()):
+        raise ValueError(f"this cannot be a key: {UNFIT}")
     return SecretStr(key.strip())
 
 
-_UNFIT = "it holds a space, a line break or a letter beyond ASCII"
+UNFIT = "it holds a space, a line break or a letter beyond ASCII"
 
 
-def _fits_a_header(key: str) -> bool:
+def fits_a_header(key: str) -> bool:
+    """Whether a text can be sent as a key."""
     return key.isascii() and key.isprintable() and " " not in key
-
-
-class Key:
-    """What a driver calls when it needs the key of a provider. A file is read once, everything else each time."""
-
-    def __init__(self, provider: str, where: KeySource, environ: Mapping[str, str], source: Source) -> None:
-        self._provider = provider
-        self._where = where
-        self._environ = environ
-        self._source = source
-        self._kept: SecretStr | None = None
-
-    def __call__(self) -> SecretStr:
-        """The key.
-
-        Raises:
-            MissingKey: There is none; the message tells what was tried.
-            ConfigurationError: It cannot be a key.
-        """
-        if self._kept is not None:
-            return self._kept
-        found = self._where.read(self._provider, self._environ, self._source).strip()
-        if not _fits_a_header(found):
-            raise ConfigurationError(f"provider {self._provider!r}: its key from {self._where} is none: {_UNFIT}")
-        key = SecretStr(found)
-        if isinstance(self._where, KeyFile):
-            self._kept = key
-        return key
-
-    def __repr__(self) -> str:
-        return f"Key({self._provider!r}, {self._where})"

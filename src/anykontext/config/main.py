@@ -12,7 +12,8 @@ from anykontext.config import files
 from anykontext.config.explain import dotted, findings
 from anykontext.config.fields import Name, Named, one_of
 from anykontext.config.implied import KNOWN, with_providers
-from anykontext.config.keys import Written
+from anykontext.config.key import Key
+from anykontext.config.keys import KeySource, Written, key_source
 from anykontext.config.providers import build_providers
 from anykontext.config.sections import (
     BudgetConfig,
@@ -21,7 +22,7 @@ from anykontext.config.sections import (
     NetworkConfig,
     Policy,
     ProviderConfig,
-    RouteConfig,
+    Route,
     Section,
 )
 from anykontext.config.source import Source
@@ -62,7 +63,7 @@ class Config(Section):
     policy: Annotated[Policy, one_of(Policy)] = "adjust"
     route: Name | None = None
     providers: Named[ProviderConfig] = Frozen()
-    routes: Named[RouteConfig] = Frozen()
+    routes: Named[Route] = Frozen()
     budget: BudgetConfig = BudgetConfig()
     ledger: LedgerConfig = LedgerConfig()
     input: InputConfig = InputConfig()
@@ -139,7 +140,24 @@ class Config(Section):
         """A path of this configuration: `~` is the home folder, a relative one starts from the file's folder."""
         return self._source.resolve(path)
 
-    def route_named(self, name: str | None = None) -> RouteConfig:
+    def where(self, *keys: str) -> str:
+        """Where a setting stands, for messages: the file, the line where that is sure, and its name."""
+        return f"{self.place(*keys)}: {dotted(keys)}"
+
+    def place(self, *keys: str) -> str:
+        """Where a setting stands: the file, and the line where that is sure."""
+        return self._source.where(keys)
+
+    def key_state(self, where: KeySource, environ: Mapping[str, str]) -> str:
+        """Whether there seems to be a key, in a word or two; it is not read."""
+        return where.state(environ, self._source)
+
+    @property
+    def environ(self) -> Mapping[str, str] | None:
+        """The environment that this was loaded with; None for that of the process."""
+        return self._environ
+
+    def route_named(self, name: str | None = None) -> Route:
         """The route of this name; without one, the default route.
 
         That is `route`, else the route `default`, else the only one there is. Where there is no route at all, it is
@@ -152,7 +170,7 @@ class Config(Section):
         if wanted in self.routes:
             return self.routes[wanted]
         if not self.routes and wanted == DEFAULT_ROUTE:
-            return RouteConfig.of(tuple(self.providers))
+            return Route(tuple(self.providers))
         if name is None and self.route is None:
             raise ConfigurationError(f"{self._source.name}: there are several routes: set `route` to one of them")
         raise ConfigurationError(f"unknown route {wanted!r}; {near(wanted, self.routes)}")
@@ -175,6 +193,20 @@ class Config(Section):
         """
         environ = environ if environ is not None else _process(self._environ)
         return build_providers(self, self._source, registry or default_registry(), environ)
+
+    def key_for(self, provider: str, given: Any) -> Key:
+        """Another key for a provider, given as `api_key` may be; relative paths start from the file's folder.
+
+        Raises:
+            ConfigurationError: It is none; the message does not repeat it.
+        """
+        try:
+            where = key_source(given)
+        except ValueError as error:
+            raise ConfigurationError(f"the key for {provider!r}: {error}") from None
+        if where is None:
+            raise ConfigurationError(f"the key for {provider!r} is None; leave it out, and the configured one is used")
+        return Key(provider, where, _process(self._environ), self._source)
 
     def _check_routes(self) -> None:
         for name, route in self.routes.items():

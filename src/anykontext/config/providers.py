@@ -2,20 +2,21 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from anykontext.adapting import Adapter, Facts
 from anykontext.config.explain import dotted
-from anykontext.config.keys import Key, Variables
-from anykontext.config.sections import ProviderConfig, RouteConfig
+from anykontext.config.key import Key
+from anykontext.config.keys import Variables
+from anykontext.config.sections import NetworkConfig, ProviderConfig, Route
 from anykontext.config.source import Keys, Source
 from anykontext.config.unknown import settings_of
 from anykontext.engine.provider import Provider
 from anykontext.engine.signing import is_loopback
 from anykontext.model.errors import ConfigurationError, MissingKey, UnknownModel
 from anykontext.model.frozen import Frozen
+from anykontext.model.money import Price
 from anykontext.model.words import near
 from anykontext.plugins import Registry
 
@@ -28,8 +29,12 @@ class Sections(Protocol):
         """The services, by name."""
 
     @property
-    def routes(self) -> Mapping[str, RouteConfig]:
+    def routes(self) -> Mapping[str, Route]:
         """The routes, by name."""
+
+    @property
+    def network(self) -> NetworkConfig:
+        """The way out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,7 @@ class _Setup:
     source: Source
     registry: Registry
     environ: Mapping[str, str]
+    has_way_out: bool
 
 
 def build_providers(
@@ -45,7 +51,7 @@ def build_providers(
     """The providers of a configuration; see `Config.provider_list`."""
     if not config.providers:
         raise MissingKey(_nothing_configured(registry, source))
-    setup = _Setup(source, registry, environ)
+    setup = _Setup(source, registry, environ, has_way_out=bool(config.network.proxy or config.network.ca_file))
     built = {
         name: _provider(name, section, setup, _place(name, config, source))
         for name, section in config.providers.items()
@@ -89,8 +95,11 @@ def _provider(name: str, section: ProviderConfig, setup: _Setup, place: str) -> 
         error.args = (f"{place}: {error}",)
         raise
     here: Keys = ("providers", name)
+    if section.api_key is not None:
+        section.api_key.check(name, setup.source)
     origins = _origins(section, adapter.facts, setup.source, here)
     at_home = origins["api"] == adapter.facts.origins["api"]
+    uses_sdk = at_home and adapter.facts.uploads is not None and not setup.has_way_out
     return Provider(
         name=name,
         adapter=adapter,
@@ -99,7 +108,8 @@ def _provider(name: str, section: ProviderConfig, setup: _Setup, place: str) -> 
         allow_http=section.allow_http,
         poll_interval_s=section.poll_interval_s,
         max_in_flight=section.max_in_flight,
-        upload=setup.registry.upload(adapter.facts.name) if at_home and adapter.facts.uploads else None,
+        # A vendor's SDK makes connections of its own, which would go around [network].
+        upload=setup.registry.upload(adapter.facts.name) if uses_sdk else None,
         listed=Frozen(
             _listed(section, adapter, setup, here, knows_prices=origins["api"] not in adapter.facts.siblings)
         ),
@@ -133,7 +143,7 @@ def _is_open_http(url: str) -> bool:
 
 def _listed(
     section: ProviderConfig, adapter: Adapter, setup: _Setup, here: Keys, *, knows_prices: bool
-) -> dict[str, Decimal]:
+) -> dict[str, Price]:
     """Prices by model or `model/mode`; one that the user set for a model holds for both of its modes."""
     hosted = adapter.facts.models
     for name in section.prices:
@@ -141,8 +151,8 @@ def _listed(
             place = setup.source.where((*here, "prices", name))
             raise UnknownModel(f"{place}: unknown model {name!r}; {near(name, hosted)}")
     theirs = setup.registry.prices(adapter.facts.name) if knows_prices else {}
-    kept = {name: price.amount for name, price in theirs.items() if name.partition("/")[0] not in section.prices}
-    return {**kept, **section.prices}
+    kept = {name: price for name, price in theirs.items() if name.partition("/")[0] not in section.prices}
+    return {**kept, **{name: Price.set_by_user(amount) for name, amount in section.prices.items()}}
 
 
 def _is_priceable(name: str, models: Iterable[str]) -> bool:

@@ -1,8 +1,8 @@
 """The sections of `anykontext.toml`, as frozen models. Times are in seconds, amounts in USD."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, SecretStr, ValidationError
 
@@ -111,8 +111,8 @@ def _candidates(value: Any) -> tuple[Any, ...]:
     return found
 
 
-class RouteConfig(Section):
-    """`[routes.NAME]`: an ordered choice among candidates.
+class Route(Section):
+    """`[routes.NAME]`, and in Python `Route(candidates, **settings)`: an ordered choice among candidates.
 
     Attributes:
         candidates: In the order of preference; at least one.
@@ -130,6 +130,9 @@ class RouteConfig(Section):
         public_uploads: Whether a candidate may put input images on a public URL; where that is unknown, it may.
         explore: For `fastest`: how often a candidate of which little is known goes first, from 0 to 1.
         breaker: Whether a candidate whose provider has just been out is passed over for a while.
+
+    Raises:
+        ConfigurationError: A candidate or a setting is none; it names the nearest right word.
     """
 
     candidates: Annotated[
@@ -149,19 +152,22 @@ class RouteConfig(Section):
     explore: Fraction = 0.05
     breaker: Flag = True
 
-    @classmethod
-    def of(cls, candidates: Any, **settings: Any) -> Self:
-        """A route from a list of candidates, and of settings as in the file.
-
-        Raises:
-            ConfigurationError: A candidate or a setting is none.
-        """
-        for key in settings.keys() - cls.model_fields.keys():
-            raise ConfigurationError(f"unknown setting {key!r} of a route; {near(key, cls.model_fields)}")
+    def __init__(self, candidates: Any = (), **settings: Any) -> None:
+        for key in settings.keys() - type(self).model_fields.keys():
+            raise ConfigurationError(f"unknown setting {key!r} of a route; {near(key, type(self).model_fields)}")
         try:
-            return cls(candidates=candidates, **settings)
+            super().__init__(**{"candidates": candidates, **settings})
         except ValidationError as error:
             raise ConfigurationError("\n".join(findings(error, Source("Route")))) from None
+
+    # The routes of a file do not pass through it: their findings are told with the file and the line.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        yield None, [str(one) if one.weight == 1 else one.model_dump(exclude_defaults=True) for one in self.candidates]
+        for name in type(self).model_fields:
+            if name != "candidates" and name in self.model_fields_set:
+                yield name, getattr(self, name)
 
 
 class TagBudget(Section):
@@ -237,8 +243,13 @@ class NetworkConfig(Section):
     """`[network]`: the way out.
 
     Attributes:
-        proxy: The URL of a proxy, which may hold a password; None for the one of the environment.
-        ca_file: Certificates to trust instead of the usual ones: a path, from the file's folder.
+        proxy: The URL of a proxy, which may hold a password, for everything but this machine itself; None for those
+            of the environment ($HTTPS_PROXY, $HTTP_PROXY, $ALL_PROXY, but for what $NO_PROXY names). A proxy resolves
+            names out of our sight: results are then fetched from a provider's known hosts only, and no input URLs.
+        ca_file: Certificates to trust instead of the usual ones: a PEM file, from the config file's folder.
+
+    A vendor's SDK knows nothing of these settings, and would go around them: with either, fal's is not used, and large
+    input images go inside the request. Without them it reads the proxies of the environment, as we do.
     """
 
     proxy: Annotated[SecretStr, BeforeValidator(_proxy)] | None = None

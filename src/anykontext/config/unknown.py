@@ -13,7 +13,7 @@ from anykontext.config.sections import (
     LedgerConfig,
     NetworkConfig,
     ProviderConfig,
-    RouteConfig,
+    Route,
     TagBudget,
 )
 from anykontext.config.source import Keys, Source
@@ -27,7 +27,7 @@ SECTIONS: Mapping[tuple[str, ...], type[BaseModel]] = {
     ("ledger",): LedgerConfig,
     ("network",): NetworkConfig,
     ("providers", "*"): ProviderConfig,
-    ("routes", "*"): RouteConfig,
+    ("routes", "*"): Route,
     ("routes", "*", "candidates", "*"): CandidateConfig,
 }
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from anykontext.client import edit as edit
     from anykontext.client import generate as generate
     from anykontext.config import Config as Config
+    from anykontext.config import Route as Route
     from anykontext.engine.check import ProviderCheck as ProviderCheck
     from anykontext.ledger import JobRecord as JobRecord
     from anykontext.model.errors import AllCandidatesFailed as AllCandidatesFailed
@@ -58,16 +59,18 @@ if TYPE_CHECKING:
     from anykontext.model.job import Task as Task
     from anykontext.model.money import Cost as Cost
     from anykontext.model.outcome import Outcome as Outcome
+    from anykontext.model.plan import Plan as Plan
     from anykontext.model.request import ImageRequest as ImageRequest
     from anykontext.model.result import Adjustment as Adjustment
     from anykontext.model.result import Attempt as Attempt
     from anykontext.model.result import ImageResult as ImageResult
     from anykontext.model.result import ResultImage as ResultImage
     from anykontext.model.result import Timings as Timings
+    from anykontext.model.spend import Spend as Spend
 
 _HOME = {
     "client": ("AsyncClient", "AsyncJob", "Client", "Job", "edit", "generate"),
-    "config": ("Config",),
+    "config": ("Config", "Route"),
     "engine.check": ("ProviderCheck",),
     "model.errors": (
         *("AllCandidatesFailed", "AnykontextError", "AuthenticationFailed", "BrokenPlugin", "BudgetExceeded"),
@@ -84,8 +87,10 @@ _HOME = {
     "model.job": ("JobHandle", "JobState", "Task"),
     "model.money": ("Cost",),
     "model.outcome": ("Outcome",),
+    "model.plan": ("Plan",),
     "model.request": ("ImageRequest",),
     "model.result": ("Adjustment", "Attempt", "ImageResult", "ResultImage", "Timings"),
+    "model.spend": ("Spend",),
 }
 _MODULE_OF = {name: f"anykontext.{module}" for module, names in _HOME.items() for name in names}
 

@@ -17,14 +17,21 @@ def public(cls: type) -> dict[str, Any]:
     return {name: member for name, member in inspect.getmembers(cls) if not name.startswith("_")}
 
 
+NOT_AWAITED = {"run_many", "with_options"}  # the one is gone over with `async for`, the other sends nothing
+
+
+def shape(member: Any) -> list[tuple[str, Any, Any]]:
+    return [(one.name, one.kind, one.default) for one in inspect.signature(member).parameters.values()]
+
+
 def test_every_method_of_a_client_has_its_twin_with_the_same_signature() -> None:
     ours, theirs = public(ak.Client), public(ak.AsyncClient)
 
     assert {"aclose"} == theirs.keys() - ours.keys()
     assert set() == ours.keys() - theirs.keys()
     for name, member in ours.items():
-        assert inspect.signature(member).parameters == inspect.signature(theirs[name]).parameters, name
-        assert inspect.iscoroutinefunction(theirs[name]), name
+        assert shape(member) == shape(theirs[name]), name
+        assert inspect.iscoroutinefunction(theirs[name]) is (name not in NOT_AWAITED), name
         assert not inspect.iscoroutinefunction(member), name
 
 

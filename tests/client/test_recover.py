@@ -1,10 +1,15 @@
 """Jobs whose process is gone: found by id or handle, and collected without a second submit."""
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 import time
+import uuid
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +18,8 @@ import pytest
 import anykontext as ak
 from anykontext.io.journal import Journal
 from anykontext.ledger import Ledger, NewJob, NewSend, open_ledger
+from anykontext.model.job import Task
+from anykontext.model.money import Cost
 from anykontext.sandbox import Emulator, Sandbox
 
 from .conftest import KINDS, Twin, configured, picture
@@ -244,6 +251,7 @@ class TestRecover:
     def test_a_success_after_another_end_is_surplus(self, twin: Twin, left: ak.JobHandle) -> None:
         ledger = ledger_of(twin)
         ledger.take_over(left.job_id, DEAD).result()
+        ledger.sent_end(left.job_id, 0, 0, "accepted", kind="job_not_found", maybe_charged=True, owner=DEAD).result()
         ledger.finish(left.job_id, ak.JobState.FAILED, owner=DEAD).result()
 
         job = twin.wait(twin.client.resume(left.to_json()))
@@ -327,6 +335,295 @@ class TestRecover:
                 (outcome,) = recovered(twin)
         assert None is outcome.error
         assert [] == caplog.records
+
+
+PRICE = Decimal("0.04")
+
+
+def job_of(ledger: Ledger, *attempts: Sequence[ak.JobHandle | None]) -> str:
+    """A job of a process that is gone: its attempts, each with the handles of its parts; None is a lost submit."""
+    job_id = f"job_{uuid.uuid4().hex}"
+    ledger.begin(NewJob(job_id, "digest", "words", "flux-kontext-pro", "edit", time.time(), DEAD)).result()
+    for attempt, handles in enumerate(attempts):
+        sends = [NewSend(part, "bfl", "flux-kontext-pro", PRICE) for part in range(len(handles))]
+        assert ledger.intents(job_id, attempt, sends, owner=DEAD).result()
+        for part, handle in enumerate(handles):
+            if handle is None:
+                ledger.sent_end(
+                    job_id, attempt, part, "unknown", kind="outcome_unknown", maybe_charged=True, owner=DEAD
+                ).result()
+            else:
+                ledger.accepted(job_id, attempt, part, replace(handle, job_id=job_id), owner=DEAD).result()
+    ledger.renew(DEAD, lease_s=0).result()
+    return job_id
+
+
+@pytest.fixture
+def tasks(bfl: Emulator, tmp_path: Path) -> list[ak.JobHandle]:
+    """Three tasks of three submits that another ledger knows."""
+    bfl.inject("never-ends")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANYKONTEXT_HOME", str(tmp_path / "another"))
+        with Twin("Client", configured(bfl)) as twin:
+            found = [twin.submit(seed=seed).handle for seed in (1, 2, 3)]
+    bfl.clear()
+    return found
+
+
+def stranger(handle: ak.JobHandle) -> ak.JobHandle:
+    """A task that the provider does not know."""
+    (task,) = handle.tasks
+    gone_id = "00000000-0000-4000-8000-000000000000"
+    return replace(handle, tasks=(Task(gone_id, task.poll_url.replace(task.id, gone_id)),))  # type: ignore[union-attr]
+
+
+class TestEveryAttempt:
+    """A job may have several attempts that were accepted: none of them is forgotten."""
+
+    def test_each_is_collected_the_second_image_as_surplus(
+        self, twin: Twin, bfl: Emulator, tasks: list[ak.JobHandle]
+    ) -> None:
+        job_id = job_of(ledger_of(twin), [tasks[0]], [tasks[1]])
+
+        (outcome,) = recovered(twin)
+
+        record = ledger_of(twin).job(job_id)
+        assert record is not None
+        assert (None, "succeeded", True, False) == (outcome.error, record.state, record.surplus, record.at_risk)
+        assert ["spent", "spent"] == [one.money for one in ledger_of(twin).sends(job_id)]
+        assert 2 == bfl.counters["downloads"]
+        assert [] == recovered(twin)
+
+    @pytest.mark.parametrize("call", ["recover", "resume"])
+    def test_one_that_was_left_is_collected_after_the_job_has_failed_at_another(
+        self, twin: Twin, tasks: list[ak.JobHandle], call: str
+    ) -> None:
+        job_id = job_of(ledger_of(twin), [tasks[0]], [stranger(tasks[1])])
+
+        if call == "recover":
+            ((outcome),) = recovered(twin)
+            result = outcome.result
+        else:
+            result = twin.wait(twin.wait(twin.client.resume(job_id)).wait())
+
+        assert result is not None
+        assert (job_id, 1) == (result.job_id, result.seed)
+        assert "succeeded" == state(twin, job_id)
+
+    @pytest.mark.parametrize("ended", [ak.JobState.SUCCEEDED, ak.JobState.FAILED])
+    def test_one_that_was_left_by_a_job_that_has_ended_is_recovered(
+        self, twin: Twin, tasks: list[ak.JobHandle], ended: ak.JobState
+    ) -> None:
+        ledger = ledger_of(twin)
+        job_id = job_of(ledger, [tasks[0]] if ended is ak.JobState.SUCCEEDED else [None], [tasks[1]])
+        ledger.take_over(job_id, DEAD, lease_s=0).result()
+        if ended is ak.JobState.SUCCEEDED:
+            told = {"images": [{"sha256": "0" * 64}]}
+            ledger.finish(job_id, ended, owner=DEAD, attempt=1, result=told, cost=Cost(PRICE)).result()
+        else:  # a late handle of an attempt that had been called lost
+            ledger.sent_end(job_id, 1, 0, "accepted", kind="moderated", owner=DEAD).result()
+            ledger.finish(job_id, ended, owner=DEAD, attempt=1).result()
+            ledger.accepted(job_id, 0, 0, replace(tasks[0], job_id=job_id), owner=DEAD).result()
+
+        (outcome,) = recovered(twin)
+
+        record = ledger.job(job_id)
+        assert record is not None
+        assert (job_id, 1) == (outcome.job_id, outcome.result.seed)  # type: ignore[union-attr]
+        assert (ended, True, False) == (record.state, record.surplus, record.at_risk)
+        assert [] == recovered(twin)
+
+    def test_an_image_that_came_after_the_end_is_what_the_job_gives(
+        self, twin: Twin, bfl: Emulator, tasks: list[ak.JobHandle]
+    ) -> None:
+        job_id = job_of(ledger_of(twin), [stranger(tasks[0])])
+        assert isinstance(recovered(twin)[0].error, ak.JobNotFound)
+        ledger_of(twin).accepted(job_id, 0, 0, replace(tasks[1], job_id=job_id), owner=DEAD).result()
+
+        first = twin.wait(twin.wait(twin.client.resume(job_id)).wait())
+        before = dict(bfl.counters)
+        second = twin.wait(twin.wait(twin.client.resume(job_id)).wait())
+
+        assert first.image.data == second.image.data
+        assert before == dict(bfl.counters)
+
+    def test_a_job_whose_attempts_have_all_failed_ends(self, twin: Twin, tasks: list[ak.JobHandle]) -> None:
+        job_id = job_of(ledger_of(twin), [stranger(tasks[0])], [stranger(tasks[1])])
+
+        (outcome,) = recovered(twin)
+
+        assert (ak.JobNotFound, "failed") == (type(outcome.error), state(twin, job_id))
+        assert [] == recovered(twin)
+
+    def test_one_that_cannot_be_asked_for_here_keeps_the_job_open(self, twin: Twin, tasks: list[ak.JobHandle]) -> None:
+        elsewhere = replace(tasks[0], provider="bfl-elsewhere")
+        job_id = job_of(ledger_of(twin), [elsewhere], [stranger(tasks[1])])
+
+        (outcome,) = recovered(twin)
+
+        assert isinstance(outcome.error, ak.JobNotFound)
+        assert "running" == state(twin, job_id)
+        assert "failed" == twin.wait(twin.client.resolve(job_id, charged=False)).state
+        assert [] == recovered(twin)
+
+
+class TestResolve:
+    """What nothing here can bring to its end."""
+
+    def test_a_running_job_whose_provider_is_gone_is_settled_by_a_person(self, bfl: Emulator, left: Any) -> None:
+        with Twin("Client", ak.Config(providers={"fal": {"api_key": "sandbox"}})) as other:
+            settled = other.client.resolve(left.job_id, charged=True)
+            assert ("failed", True, False) == (settled.state, settled.charged, settled.at_risk)
+            assert [] == recovered(other)
+            with pytest.raises(ak.OutcomeUnknown, match="resolved as charged"):
+                other.client.resume(left.job_id).wait()
+        with Twin("Client", configured(bfl)) as twin:
+            assert 7 == twin.client.resume(left).wait().seed
+            record = ledger_of(twin).job(left.job_id)
+            assert record is not None
+            assert ("failed", True) == (record.state, record.surplus)
+
+    def test_one_that_somebody_works_on_is_not(self, twin: Twin, bfl: Emulator) -> None:
+        bfl.inject("never-ends")
+        job = twin.submit()
+
+        with pytest.raises(ak.InvalidRequest, match="a process works on it"):
+            twin.wait(twin.client.resolve(job.id, charged=True))
+
+
+class TestWhatWasSpent:
+    """The result of a job that goes on in another process tells of what was before it."""
+
+    @pytest.mark.parametrize("by", ["id", "handle"])
+    def test_the_attempts_before_are_told_with_their_money(
+        self, twin: Twin, tasks: list[ak.JobHandle], by: str
+    ) -> None:
+        job_id = job_of(ledger_of(twin), [None], [tasks[0]])
+        handle = replace(tasks[0], job_id=job_id)
+
+        result = twin.wait(twin.wait(twin.client.resume(job_id if by == "id" else handle)).wait())
+
+        assert [("bfl", "outcome_unknown", True), ("bfl", "succeeded", True)] == [
+            (one.provider, one.outcome, one.maybe_charged) for one in result.attempts
+        ]
+        assert (PRICE, 2 * PRICE) == (result.cost.amount, result.spent.amount)
+        assert result.spent == twin.wait(twin.wait(twin.client.job(job_id)).wait()).spent
+
+    def test_a_lost_part_is_told_beside_the_image_of_another(self, twin: Twin, tasks: list[ak.JobHandle]) -> None:
+        job_of(ledger_of(twin), [tasks[0], None])
+
+        (outcome,) = recovered(twin)
+
+        result = outcome.result
+        assert result is not None
+        assert [("outcome_unknown", True)] == [(one.kind, one.maybe_charged) for one in result.errors]
+        assert (1, 2 * PRICE) == (len(result.images), result.spent.amount)
+
+    def test_a_job_of_which_one_part_failed_and_one_was_lost_is_unknown(
+        self, twin: Twin, tasks: list[ak.JobHandle]
+    ) -> None:
+        job_id = job_of(ledger_of(twin), [stranger(tasks[0]), None])
+
+        (outcome,) = recovered(twin)
+
+        assert outcome.error is not None
+        record = ledger_of(twin).job(job_id)
+        assert record is not None
+        assert ("unknown", True) == (record.state, record.at_risk)
+        assert [] == recovered(twin)
+
+
+def test_jobs_that_another_process_holds_are_named_in_the_log(
+    twin: Twin, bfl: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    bfl.inject("never-ends")
+    with Twin("Client", configured(bfl)) as other:
+        job = other.submit()
+        assert [] == recovered(twin)
+        assert [] == recovered(other)
+
+    (said,) = [one.message for one in caplog.records if "holds" in one.message]
+    assert f"{job.id} until " in said
+
+
+def test_a_handle_that_cannot_be_read_hides_no_other(
+    twin: Twin, home: Path, tasks: list[ak.JobHandle], caplog: pytest.LogCaptureFixture
+) -> None:
+    job_id = job_of(ledger_of(twin), [tasks[0]], [tasks[1]])
+    with contextlib.closing(sqlite3.connect(home / "ledger.sqlite3")) as db:
+        db.execute("UPDATE handles SET handle = '{\"version\": 99}' WHERE attempt = 0")
+        db.commit()
+
+    (outcome,) = recovered(twin)
+
+    assert 2 == outcome.result.seed  # type: ignore[union-attr]
+    told = [one.detail for one in ledger_of(twin).events(job_id) if one.what == "unreadable handle"]
+    assert ["attempt 0 part 0"] == [one.partition(":")[0] for one in told]
+    assert "version 99" in told[0]
+    assert any(job_id in one.message and "version 99" in one.message for one in caplog.records)
+
+
+class TestAskedAgain:
+    """The end of our asking is not the end of a task: by its id a job is asked for again."""
+
+    @pytest.mark.parametrize(
+        ("fault", "error"),
+        [
+            ("not-found-always", ak.JobNotFound),
+            ("expired-url", ak.ResultExpired),
+            ("not-an-image", ak.ProtocolError),
+        ],
+    )
+    @pytest.mark.usefixtures("quick")
+    def test_it_gives_its_image_when_the_trouble_is_over(
+        self, twin: Twin, bfl: Emulator, left: ak.JobHandle, fault: str, error: type[ak.ProviderError]
+    ) -> None:
+        bfl.inject(fault)
+        with pytest.raises(error):
+            twin.wait(twin.wait(twin.client.resume(left.job_id)).wait())
+        ended = state(twin, left.job_id)
+        assert ended in {"failed", "expired"}
+        bfl.clear()
+
+        assert 7 == twin.wait(twin.wait(twin.client.resume(left.job_id)).wait()).seed
+        record = ledger_of(twin).job(left.job_id)
+        assert record is not None
+        assert (ended, True, False) == (record.state, record.surplus, record.at_risk)
+        assert 1 == bfl.counters["submits"]
+
+    def test_a_refused_image_is_not_asked_for_again(self, twin: Twin, bfl: Emulator) -> None:
+        bfl.inject("moderated-output")
+        with pytest.raises(ak.Moderated) as caught:
+            twin.edit()
+        assert caught.value.handle is not None
+        before = dict(bfl.counters)
+
+        with pytest.raises(ak.Moderated):
+            twin.wait(twin.wait(twin.client.resume(caught.value.job_id)).wait())
+        assert before == dict(bfl.counters)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_wish_to_cancel_stands_in_the_history_of_the_job(kind: str) -> None:
+    with Sandbox(providers=["fal"], seconds=0.05) as sandbox:
+        emulator = sandbox.emulators["fal"]
+        emulator.inject("never-ends")
+        with Twin(kind, ak.Config(providers={"fal": {**emulator.config(), "poll_interval_s": 0.01}})) as twin:
+            job = twin.submit(seed=7)
+            twin.wait(job.cancel())
+
+            (event,) = [one for one in ledger_of(twin).events(job.id) if one.what == "cancel asked"]
+            assert twin.client._core.store.owner == event.who
+            assert f"fal/flux-kontext-pro, task {job.handle.tasks[0].id}: it said " in event.detail
+            emulator.clear()
+
+
+def test_a_job_that_has_ended_has_nothing_to_cancel(twin: Twin) -> None:
+    result = twin.edit()
+
+    with pytest.raises(ak.InvalidRequest, match=r"has ended \(succeeded\): there is nothing to cancel"):
+        twin.wait(twin.wait(twin.client.resume(result.job_id)).cancel())
 
 
 def _read(home: Path) -> list[Any]:

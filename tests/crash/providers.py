@@ -1,4 +1,4 @@
-"""Two providers that remember what they took, and the time of everybody: no sockets."""
+"""Providers that remember what they took, and the time of everybody: no sockets."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from anykontext.adapting import Purpose, Reply
-from anykontext.engine.effects import All, Loss, Lost, Send
+from anykontext.engine.effects import All, Await, Loss, Lost, Send
 
 MODEL = "flux-kontext-pro"
 START = 1_800_000_000.0
@@ -46,7 +46,7 @@ class Taken:
 
 @dataclass
 class Providers:
-    """Two providers: bfl names a task for each image, together answers with images and names none."""
+    """Providers of two kinds: bfl names a task for each image, together answers with images and names none."""
 
     tasks: dict[str, Taken] = field(default_factory=dict)
     arrived: list[tuple[str, str]] = field(default_factory=list)
@@ -71,9 +71,9 @@ class Providers:
             return Reply(send.call, 502, {}, b"<html>Bad Gateway</html>")
         if fate != "ok":
             status = 503 if fate == "outage" else 422
-            said: Any = "no" if name == "bfl" else {"message": "no", "type": "invalid_request_error", "code": None}
-            return self._said(send, status, {"detail" if name == "bfl" else "error": said})
-        if name == "bfl":
+            said: Any = {"message": "no", "type": "invalid_request_error", "code": None}
+            return self._said(send, status, {"error": said} if name == "together" else {"detail": "no"})
+        if name != "together":
             link = f"https://api.eu2.bfl.ai/v1/get_result?id={task}"
             return self._said(send, 200, {"id": task, "polling_url": link, "cost": None})
         data = [{"index": 0, "url": f"https://api.together.ai/imgproxy/{task}"}]
@@ -93,7 +93,7 @@ class Providers:
 
 
 def flat(flow: Any, told: Any) -> Iterator[Any]:
-    """A flow whose flows side by side are done one after the other."""
+    """A flow whose flows side by side are done one after the other; those on the side now and then when waited for."""
     value = None
     try:
         effect = next(flow)
@@ -102,6 +102,8 @@ def flat(flow: Any, told: Any) -> Iterator[Any]:
                 value = []
                 for one in effect.flows:
                     value.append((yield from flat(one, told)))
+            elif isinstance(effect, Await) and int(told(None).mono) % 2:
+                value = 0, (yield from flat(effect.asides[0].flow, told))
             else:
                 value = yield effect
             effect = flow.send(told(value))

@@ -9,7 +9,7 @@ import pytest
 import anykontext as ak
 from anykontext.ledger import is_ended
 
-from .matrix import RECOVERY_S, Aftermath, Lab, Point, expected, points, words
+from .matrix import MINUTE_S, RECOVERY_S, Aftermath, Lab, Point, expected, later, points, words
 
 TEXT = (Path(__file__).parents[2] / "docs/crashes.md").read_text(encoding="utf-8")
 PAGE = TEXT.partition("<!-- crash table: begin")[2].partition("<!-- crash table: end")[0].splitlines()
@@ -81,6 +81,24 @@ def test_of_two_tasks_the_one_whose_handle_is_known_is_collected_and_the_other_i
     assert ak.JobState.SUCCEEDED is found.job.state
     assert found.stored
     assert ["risk", "spent"] == sorted(one.money for one in found.sends)
+
+
+def test_of_two_attempts_that_were_accepted_both_are_collected(lab: Callable[[str], Lab]) -> None:
+    where = lab("bfl")
+    where.with_a_second("bfl-eu")
+    home = where.home()
+    where.emulator.inject("never-ends")
+    point = ["after", "Persist(Acceptance)", 2]
+    told = where.nursery.run(config=str(where.config), home=str(home), mode="edit", at=point)
+    where.emulator.clear()
+
+    with later(MINUTE_S):
+        found = where.looked_after(home, told["code"])
+
+    assert (-9, 2, 0, ()) == (found.code, found.accepted, found.resent, found.again)
+    assert found.job is not None
+    assert (ak.JobState.SUCCEEDED, True, False) == (found.job.state, found.job.surplus, found.job.at_risk)
+    assert [("bfl", "spent"), ("bfl-eu", "spent")] == [(one.provider, one.money) for one in found.sends]
 
 
 def test_the_points_are_those_of_the_effects() -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 
 import anykontext as ak
 from anykontext.adapting import Refused, Reply
-from anykontext.client import sync
+from anykontext.client import shortcuts
 from anykontext.io.drive_sync import SyncDriver
 from anykontext.model.errors import ERROR_OF_KIND
 from anykontext.model.request import MODELS
@@ -358,7 +358,7 @@ def test_an_http_client_of_the_code_s_own_is_not_used(no_sockets: None, anykonte
 def test_everything_is_as_before_when_the_test_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BFL_API_KEY", "the-user-s-own-key")
     monkeypatch.setenv("ANYKONTEXT_PLUGINS", "bfl")
-    environ, shared, driver = dict(os.environ), sync._shared, dict(vars(SyncDriver))
+    environ, shared, driver = dict(os.environ), shortcuts._shared, dict(vars(SyncDriver))
     default_registry.cache_clear()
 
     with faking(tmp_path) as fake:
@@ -368,7 +368,7 @@ def test_everything_is_as_before_when_the_test_ends(tmp_path: Path, monkeypatch:
         assert 1 == fake.calls
 
     assert environ == dict(os.environ)
-    assert shared is sync._shared
+    assert shared is shortcuts._shared
     assert driver == dict(vars(SyncDriver))
     assert {"bfl"} == set(default_registry().adapters)
     monkeypatch.undo()
@@ -437,7 +437,7 @@ def test_a_provider_that_is_not_there_is_named(anykontext_sandbox: TestSandbox) 
 @pytest.mark.sandbox
 def test_the_sandbox_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BFL_API_KEY", "the-user-s-own-key")
-    environ, shared = dict(os.environ), sync._shared
+    environ, shared = dict(os.environ), shortcuts._shared
 
     with sandboxed.quick(["bfl"]) as sandbox, sandboxed.sandboxed(sandbox, tmp_path) as found:
         client = found.client()
@@ -445,7 +445,7 @@ def test_the_sandbox_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
         assert "BFL_API_KEY" not in os.environ
 
     assert environ == dict(os.environ)
-    assert shared is sync._shared
+    assert shared is shortcuts._shared
     with pytest.raises(ak.AnykontextError, match="closed"):
         client.generate("a cat")
 

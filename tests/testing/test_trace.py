@@ -61,7 +61,7 @@ def again(file: Path, config: ak.Config, provider: str, **fields: Any) -> Any:
     lines = read(file)
     (one,) = [each for each in config.provider_list() if each.name == provider]
     request = ak.ImageRequest(SECRET_WORDS, picture(), **fields)
-    image = ak.Client(config)._core.load(request.images)
+    image = ak.Client(config)._core.planner.load(request.images)
     step = negotiate(request, image, Candidate(one, "flux-kontext-pro"), Policy())
     return replay(lines, run_job(watch(lines), [step], Policy()))
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Self
 from anykontext.adapting import InputImage
 from anykontext.client.core import Core, edit_request, new_job_id
 from anykontext.client.jobs import AsyncJob, followed, to_its_end
+from anykontext.client.many import Tasks, iterated, places
 from anykontext.client.options import Options, split
-from anykontext.config import Config
+from anykontext.client.shared import AsyncShared
+from anykontext.config import Config, Route
 from anykontext.engine.check import ProviderCheck, check_provider, found
 from anykontext.engine.job import run_job
 from anykontext.engine.provider import Provider
@@ -23,8 +26,10 @@ from anykontext.model.errors import AnykontextError, ConfigurationError, Provide
 from anykontext.model.events import Planned
 from anykontext.model.job import JobHandle, JobState
 from anykontext.model.outcome import Outcome
+from anykontext.model.plan import Plan
 from anykontext.model.request import ImageRequest
 from anykontext.model.result import ImageResult
+from anykontext.model.spend import Spend
 from anykontext.plugins import Registry
 
 if TYPE_CHECKING:
@@ -48,12 +53,23 @@ class AsyncClient:
         registry: Registry | None = None,
     ) -> None:
         self._core = Core(config, transport, registry)
-        self._http_client = http_client
-        self._made: AsyncDriver | None = None
-        self._followed: set[asyncio.Task[Any]] = set()
-        self._pid = os.getpid()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._closed = False
+        self._shared = AsyncShared(self._core.store, http_client, self._core.network)
+        self._is_view = False
+
+    def with_options(
+        self,
+        *,
+        tags: "Mapping[str, str] | None" = None,
+        route: str | Route | Sequence[Any] | None = None,
+        keys: "Mapping[str, Any] | None" = None,
+        policy: str | None = None,
+        deadline: float | None = None,
+    ) -> Self:
+        """See `Client.with_options`; it is not awaited."""
+        view = copy(self)
+        view._core = self._core.view(tags, keys, route=route, policy=policy, deadline=deadline)
+        view._is_view = True
+        return view
 
     async def edit(self, image: "ImageInput | list[ImageInput]", prompt: str, **options: Any) -> ImageResult:
         """See `Client.edit`."""
@@ -75,6 +91,24 @@ class AsyncClient:
         if isinstance(outcome, ProviderError):
             raise outcome
         return outcome
+
+    def run_many(
+        self,
+        requests: "Iterable[ImageRequest] | AsyncIterable[ImageRequest]",
+        *,
+        concurrency: int | None = None,
+        **call_options: Any,
+    ) -> AsyncGenerator[Outcome, None]:
+        """See `Client.run_many`; `async for` goes over it. The iterable may be an async one.
+
+        It is pulled in a task beside: one that is not async must not block. After leaving the loop early, the rest is
+        stopped when the generator is closed; `contextlib.aclosing` does so at once.
+        """
+        options = self._core.options(call_options)
+        count = places(concurrency, self._core.places(options))
+        pulled: Iterator[Any] | AsyncIterator[Any]
+        pulled = aiter(requests) if isinstance(requests, AsyncIterable) else iterated(requests)
+        return Tasks(lambda request: self.run(request, **call_options), self._shared, pulled, count).outcomes()
 
     async def submit(self, request: ImageRequest, **call_options: Any) -> AsyncJob:
         """See `Client.submit`; the job is followed by a task."""
@@ -98,8 +132,7 @@ class AsyncClient:
             raise outcome
         job = AsyncJob(self._core, self._driver, watch.job_id, options, self._check_usable, started=ready.result())
         job._following = following
-        self._followed.add(following)
-        following.add_done_callback(self._followed.discard)
+        self._shared.follow(following)
         return job
 
     async def _claimed(
@@ -120,16 +153,17 @@ class AsyncClient:
         """See `Client.resume`."""
         self._check_usable()
         options = self._core.options(call_options)
+        await self._shared.ready()
         if isinstance(handle, str) and not handle.lstrip().startswith("{"):
-            return self._job(self._core.store.record(handle), options)
-        started = self._core.resume(handle)
+            return self._job(await asyncio.to_thread(self._core.store.record, handle), options)
+        started = await asyncio.to_thread(self._core.resume, handle)
         assert started.accepted.handle is not None
         job_id = started.accepted.handle.job_id
         return AsyncJob(self._core, self._driver, job_id, options, self._check_usable, started=started)
 
     async def job(self, job_id: str) -> AsyncJob:
         """See `Client.job`."""
-        self._check_usable()
+        await self._shared.ready()
         return self._job(await asyncio.to_thread(self._core.store.record, job_id), self._core.options({}))
 
     async def jobs(
@@ -151,7 +185,7 @@ class AsyncClient:
 
     async def recover(self) -> list[Outcome]:
         """See `Client.recover`."""
-        self._check_usable()
+        await self._shared.ready()
         records: list[JobRecord] = []
         try:
             await to_its_end(lambda: records.extend(self._core.store.taken_over()))
@@ -173,10 +207,24 @@ class AsyncClient:
             self._core, self._driver, record.job_id, options, self._check_usable, record=record, taken=taken
         )
 
+    async def plan(self, request: ImageRequest, **call_options: Any) -> Plan:
+        """See `Client.plan`."""
+        self._check_usable()
+        return await asyncio.to_thread(self._core.plan, request, call_options)
+
     async def check(self) -> list[ProviderCheck]:
         """See `Client.check`; the providers are asked at the same time."""
+        await self._shared.ready()
+        checks = list(await asyncio.gather(*(self._check(name) for name in self._core.providers)))
+        await asyncio.to_thread(self._core.keep_balances, checks)
+        return checks
+
+    async def spend(
+        self, *, since: Any = None, until: Any = None, by: Sequence[str] = ("provider",), tag: str | None = None
+    ) -> Spend:
+        """See `Client.spend`."""
         self._check_usable()
-        return list(await asyncio.gather(*(self._check(name) for name in self._core.providers)))
+        return await asyncio.to_thread(self._core.spend, since=since, until=until, by=by, tag=tag)
 
     async def _check(self, name: str) -> ProviderCheck:
         provider = self._core.providers[name]
@@ -191,7 +239,9 @@ class AsyncClient:
         self, request: ImageRequest, call_options: Mapping[str, Any], *, waits: bool
     ) -> "tuple[Options, Steps, Watch] | AsyncJob":
         self._check_usable()
-        options = self._core.options(call_options)
+        request = self._core.asked(request)
+        options = self._core.options(call_options, request)
+        await self._shared.ready()
         watch = self._driver.watch(new_job_id(), options.deadline_s)
         loop = asyncio.get_running_loop()
 
@@ -229,36 +279,15 @@ class AsyncClient:
 
     @property
     def _driver(self) -> AsyncDriver:
-        """Made when it is first needed, with the ledger."""
-        if self._made is None:
-            self._made = AsyncDriver(self._core.spool, journal=self._core.journal, http_client=self._http_client)
-        return self._made
+        return self._shared.driver
 
     def _check_usable(self) -> None:
-        if self._closed:
-            raise AnykontextError("this client is closed")
-        if os.getpid() != self._pid:  # F66: connections do not survive a fork
-            raise AnykontextError("this client was made before a fork; make a new one in the child process")
-        self._check_loop()
-
-    def _check_loop(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._loop = self._loop or loop
-        if self._loop is not loop:  # F67
-            raise AnykontextError("this AsyncClient belongs to another event loop; make one in each loop")
+        self._shared.check_usable()
 
     async def close(self) -> None:
-        """Close the connections; the client cannot be used afterwards."""
-        if not self._closed:
-            self._check_loop()
-            self._closed = True
-            followed = [*self._followed]
-            for following in followed:
-                following.cancel()
-            await asyncio.gather(*followed, return_exceptions=True)
-            if self._made is not None:
-                await self._made.close()
-            await asyncio.to_thread(self._core.store.close)
+        """See `Client.close`."""
+        if not self._is_view:
+            await self._shared.close()
 
     aclose = close
 

@@ -3,12 +3,13 @@
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
 from anykontext.client.past import error_of, may_begin_anew, same_request
 from anykontext.io.journal import Journal
-from anykontext.ledger import Existing, JobRecord, LedgerError, is_ended, told_error
+from anykontext.ledger import UNREADABLE, Existing, JobRecord, LedgerError, is_ended, told_error
 from anykontext.model.errors import Cancelled, ProviderError
 from anykontext.model.job import JobState
 
@@ -29,6 +30,8 @@ class Claims:
         self.owner = owner
         self._lock = threading.Lock()
         self._working: set[str] = set()
+        self._beside: Counter[str] = Counter()
+        self._put_off: dict[str, Callable[[str], None]] = {}
 
     def begin(self, job_id: str) -> bool:
         """Whether the caller works on it from now on; else another thread of this client does."""
@@ -41,12 +44,29 @@ class Claims:
     def end(self, job_id: str) -> None:
         """The job has ended, or did not begin."""
         with self._lock:
-            self._working.discard(job_id)
+            if self._beside[job_id]:
+                self._put_off.setdefault(job_id, self.leave)
+            else:
+                self._working.discard(job_id)
+
+    def beside(self, job_id: str) -> Callable[[], None]:
+        """An attempt of the job is followed on the side: it is not let go before what is returned was called."""
+        with self._lock:
+            self._beside[job_id] += 1
+
+        def ended() -> None:
+            with self._lock:
+                self._beside[job_id] -= 1
+                let_go = None if self._beside[job_id] else self._put_off.pop(job_id, None)
+            if let_go is not None:
+                let_go(job_id)
+
+        return ended
 
     def take(self, job_id: str) -> JobRecord | None:
         """Work on a job that nobody works on any more: its tasks may be polled, nothing is submitted.
 
-        None: somebody works on it, it has ended, or the ledger does not know it.
+        None: somebody works on it, it has ended with all of its tasks, or the ledger does not know it.
         """
         if not self.begin(job_id):
             return None
@@ -54,6 +74,9 @@ class Claims:
         try:
             journal = self._journal()
             taken = journal.ledger.take_over(job_id, self.owner).result()
+            for one in journal.ledger.events(job_id) if taken is not None else ():
+                if one.what == UNREADABLE:
+                    log.warning("a handle of %s is passed over: %s", job_id, one.detail)
             journal.keep_leases()
             return taken
         finally:
@@ -62,12 +85,19 @@ class Claims:
 
     def leave(self, job_id: str) -> None:
         """Stop working on a job that may still run: from now on anybody may take it up."""
+        with self._lock:
+            if self._beside[job_id]:
+                self._put_off[job_id] = self.leave
+                return
         try:
             ledger = self._journal().ledger
             record = ledger.job(job_id)
-            if record is None or record.owner != self.owner or is_ended(record.state):
+            if record is None or record.owner != self.owner:
                 return
-            if record.state is not JobState.UNKNOWN and not (
+            if is_ended(record.state):
+                if not record.has_open_task:
+                    return
+            elif record.state is not JobState.UNKNOWN and not (
                 record.at_risk or record.charged or ledger.handles(job_id)
             ):
                 self.abandoned(record)

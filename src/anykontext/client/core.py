@@ -2,24 +2,38 @@
 
 import os
 import uuid
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any, Self
 
-from anykontext.client.options import Options, read_options
+from anykontext.client import balances, spending
+from anykontext.client.asking import lost_parts, trail_of
+from anykontext.client.caps import budget_of
+from anykontext.client.options import EMPTY, Options, read_options
 from anykontext.client.past import placed
 from anykontext.client.planning import FetchInput, Planner
-from anykontext.client.store import Store
+from anykontext.client.speeds import Speeds
+from anykontext.client.store import Store, tenant_of
 from anykontext.config import Config
-from anykontext.engine.job import Started, resumed
+from anykontext.config.way_out import way_out
+from anykontext.engine.attempt import Started, resumed
+from anykontext.engine.check import ProviderCheck
 from anykontext.engine.provider import Candidate, Provider
 from anykontext.io.journal import Journal
 from anykontext.io.spool import Spool
 from anykontext.ledger import Ledger
 from anykontext.model.errors import ConfigurationError, InvalidRequest, UnknownModel, UnknownProvider
+from anykontext.model.frozen import Frozen
 from anykontext.model.job import JobHandle
+from anykontext.model.money import Cap
+from anykontext.model.plan import Plan
 from anykontext.model.request import ImageRequest
+from anykontext.model.spend import Spend
 from anykontext.model.words import near
 from anykontext.plugins import Registry, default_registry
+from anykontext.routing.budgets import caps_for
 from anykontext.routing.plan import Steps
 
 
@@ -35,10 +49,52 @@ class Core:
             raise ConfigurationError(f"the transport {transport!r} {why}")
         self.registry = registry or default_registry()
         self.config = config if isinstance(config, Config) else Config.load(config, registry=self.registry)
-        _check_carried_out(self.config)
+        self.network = way_out(self.config)
         self.providers = {one.name: one for one in self.config.provider_list(self.registry)}
         self.store = Store(self.config)
-        self.planner = Planner(self.config, self.registry, self.providers)
+        speeds = Speeds(lambda: self.store.ledger)
+        self.planner = Planner(
+            self.config, self.registry, self.providers, gate=self.store.gate, left=self._left, durations=speeds
+        )
+        self.tags: Mapping[str, str] = Frozen()
+        self.defaults: Mapping[str, Any] = Frozen()
+
+    def view(self, tags: Any, keys: Any, **defaults: Any) -> Self:
+        """The same, with tags for every request, keys of its own, and call options where a call gives none.
+
+        Raises:
+            InvalidRequest: The tags or an option are none.
+            ConfigurationError: A key is none, or there is no such route.
+            UnknownProvider: There is a key for a provider that is not configured.
+        """
+        view = copy(self)
+        ours = ImageRequest("tags are checked as those of a request", tags={} if tags is None else tags).tags
+        view.tags = Frozen({**self.tags, **ours})
+        view.defaults = Frozen({**self.defaults, **{name: one for name, one in defaults.items() if one is not None}})
+        read_options(self.config, {"route": ["any"], **view.defaults})  # calls may choose among routes that have none
+        if "route" in view.defaults:
+            view.places(view.options({}))
+        if keys is not None:
+            if not isinstance(keys, Mapping):
+                raise ConfigurationError(f"keys is a table of keys by provider, not {type(keys).__name__}")
+            theirs = {name: (self.provider(name), self.config.key_for(name, keys[name])) for name in keys}
+            others = {name: replace(one, key=key, other_account=True) for name, (one, key) in theirs.items()}
+            view.providers = {**self.providers, **others}
+            view.planner = copy(self.planner)
+            view.planner.providers = view.providers
+        return view
+
+    def asked(self, request: Any) -> ImageRequest:
+        """A request with the tags of this view; where both have one of the same name, the request's.
+
+        Raises:
+            InvalidRequest: It is none.
+        """
+        if not isinstance(request, ImageRequest):
+            raise InvalidRequest(f"a request is an ImageRequest, not {type(request).__name__}")
+        if not self.tags:
+            return request
+        return request.model_copy(update={"tags": Frozen({**self.tags, **request.tags})})
 
     @property
     def journal(self) -> Journal:
@@ -55,9 +111,42 @@ class Core:
         """Where finished images lie."""
         return self.store.spool
 
-    def options(self, given: Mapping[str, Any]) -> Options:
-        """The options of a call; see `read_options`."""
-        return read_options(self.config, given)
+    def _left(self, request: ImageRequest, now: float) -> Sequence[tuple[Cap, Decimal]]:
+        """What is left of the budgets that a request falls under; the ledger is asked where there are any.
+
+        A request whose idempotency key is known may cost nothing more, so that its submit alone is held to them.
+        """
+        caps = caps_for(budget_of(self.config.budget), request.tags, now)
+        key = request.idempotency_key
+        if not caps or (key is not None and self.ledger.has_key(tenant_of(request), key)):
+            return ()
+        return self.ledger.left(caps)
+
+    def options(self, given: Mapping[str, Any], request: ImageRequest | None = None) -> Options:
+        """The options of a call, filled up with those of this view, and under the budgets of the request.
+
+        See `read_options`.
+        """
+        ours = {name: value for name, value in self.defaults.items() if given.get(name) is None}
+        return read_options(self.config, {**given, **ours}, request.tags if request else EMPTY)
+
+    def keep_balances(self, checks: Sequence[ProviderCheck]) -> None:
+        """See `balances.keep`."""
+        balances.keep(self.ledger, self.providers, checks)
+
+    def spend(self, **asked: Any) -> Spend:
+        """See `Client.spend`."""
+        return spending.spend(self.store, **asked)
+
+    def places(self, options: Options) -> list[int | None]:
+        """How many tasks may run at once at each provider that a call may go to; None where no limit is known.
+
+        Raises:
+            UnknownProvider: One of them is not configured.
+        """
+        names = [options.provider] if options.provider else [one.provider for one in options.route.candidates]
+        found = [self.provider(name) for name in dict.fromkeys(names)]
+        return [one.adapter.facts.max_active if one.max_in_flight is None else one.max_in_flight for one in found]
 
     def steps(
         self, request: ImageRequest, options: Options, fetch_input: FetchInput, *, waits: bool
@@ -65,6 +154,10 @@ class Core:
         """The plan of a request; see `Planner.steps`. The spool is proven to be writable first."""
         self.spool.ensure()
         return self.planner.steps(request, options, fetch_input, waits=waits)
+
+    def plan(self, request: ImageRequest, given: Mapping[str, Any]) -> Plan:
+        """Where a request would go; see `Planner.plan`. Nothing is sent, and nothing written."""
+        return self.planner.plan(self.asked(request), self.options(given))
 
     def provider(self, name: str) -> Provider:
         """See `Planner.provider`."""
@@ -98,7 +191,9 @@ class Core:
         if found.model not in facts.models:
             raise UnknownModel(f"{provider.name} has no model {found.model!r}; {near(found.model, facts.models)}")
         provider.key()
-        return resumed(Candidate(provider, found.model), found, attempt, parts)
+        candidate, sends = Candidate(provider, found.model), self.ledger.sends(found.job_id)
+        lost = lost_parts(sends, attempt, parts, candidate.price(found.mode)) if parts else ()
+        return resumed(candidate, found, attempt, parts, lost=lost, trail=trail_of(sends, attempt))
 
 
 def edit_request(image: Any, prompt: Any, fields: Mapping[str, Any]) -> ImageRequest:
@@ -115,16 +210,3 @@ def edit_request(image: Any, prompt: Any, fields: Mapping[str, Any]) -> ImageReq
 def new_job_id() -> str:
     """An id of ours, known before the first byte leaves."""
     return f"job_{uuid.uuid4().hex}"
-
-
-def _check_carried_out(config: Config) -> None:
-    """Refuse settings that a later release carries out: a cap on money or a proxy that is not heeded is a trap."""
-    later = {
-        "budget": config.budget != type(config.budget)(),
-        "network": config.network != type(config.network)(),
-    }
-    for section, is_set in later.items():
-        if is_set:
-            raise ConfigurationError(
-                f"[{section}] is not carried out by this release; take it out of the configuration"
-            )

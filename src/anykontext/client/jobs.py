@@ -1,27 +1,32 @@
 """A job in the caller's hand, submitted here or known from the ledger: thin twins over the engine."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from anykontext.adapting import Cancels, Task
+from anykontext.adapting import Cancels, State, Task
+from anykontext.client.asking import FINAL, startable, to_ask, wait_for_all
 from anykontext.client.core import Core
 from anykontext.client.options import Options, seconds
-from anykontext.client.past import error_of, latest_handles, result_of
+from anykontext.client.past import error_of, latest_handles, result_of, surplus_of
+from anykontext.engine.attempt import Started
 from anykontext.engine.check import cancel, look
-from anykontext.engine.ends import Ended
-from anykontext.engine.job import Started, Trail, start_job, wait_for
+from anykontext.engine.ends import STATE_OF_KIND, Ended
+from anykontext.engine.job import start_job, wait_for
 from anykontext.engine.policy import Policy
 from anykontext.engine.provider import Candidate
 from anykontext.engine.submit import Step
+from anykontext.engine.trail import Trail
 from anykontext.engine.watch import Watch
 from anykontext.io.exchange import interrupted
 from anykontext.io.notify import Notifier
-from anykontext.ledger import JobRecord, is_ended
+from anykontext.ledger import JobRecord, LedgerError, is_ended
 from anykontext.model.errors import (
+    ConfigurationError,
     DeadlineExceeded,
     InvalidRequest,
     Kind,
@@ -42,13 +47,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 FOLLOW_S = 3600.0  # a job that nobody waits for is followed so long; then `recover` or `jobs collect` can
 LOOK_S = 0.25  # between two looks into the ledger for the handle of a job that another process submits
-# Ends of a task, as a single look can find them; all others are ends of the question only.
-FINAL = {
-    Kind.MODERATED: JobState.MODERATED,
-    Kind.GENERATION_FAILED: JobState.FAILED,
-    Kind.CANCELLED: JobState.CANCELLED,
-}
-DONE = frozenset({*FINAL.values(), JobState.SUCCEEDED, JobState.EXPIRED})
+STATE_OF_FINAL = {kind: STATE_OF_KIND.get(kind, JobState.FAILED) for kind in FINAL}
+DONE = frozenset({*STATE_OF_FINAL.values(), JobState.SUCCEEDED, JobState.EXPIRED})
 
 
 def followed(
@@ -130,7 +130,7 @@ class _Job:
         if self._started is not None:
             return self._started.accepted.handle
         kept = self._kept()
-        return kept[-1] if kept else None
+        return kept[-1] if kept else None  # the latest attempt that was accepted
 
     @property
     def handles(self) -> tuple[JobHandle, ...]:
@@ -143,7 +143,7 @@ class _Job:
     @property
     def at_risk(self) -> Cost:
         """What may have been charged without an image in hand: earlier attempts, and this one until it has ended."""
-        if self._started is None:
+        if self._started is None or self._record is not None:
             return self._risk_in_ledger()
         step, trail = self._started.accepted.step, self._started.trail
         if self._result is not None:
@@ -167,27 +167,27 @@ class _Job:
 
     @property
     def _candidate(self) -> Candidate:
-        return self._resumable().accepted.step.candidate
-
-    def _resumable(self) -> Started:
-        """What goes on polling, from here or from the ledger.
+        """Where its handle leads.
 
         Raises:
             InvalidRequest: No provider has named a task for it.
             ConfigurationError: Its provider is not configured here.
         """
-        if self._started is None:
-            found = latest_handles(self._core.ledger.handles(self.id))
-            if not found:
-                raise InvalidRequest(f"{self.id} has no task: nothing can be asked about it")
-            attempt, handle, parts = found[-1]
-            self._started = self._core.started(handle, attempt, parts)
-        return self._started
+        if self._started is not None:
+            return self._started.accepted.step.candidate
+        if (handle := self.handle) is None:
+            raise InvalidRequest(f"{self.id} has no task: nothing can be asked about it")
+        return self._core.started(handle).accepted.step.candidate
 
-    def _fresh(self) -> Started:
-        """The attempt, with a trail of its own, so that waiting twice records it once."""
-        started = self._resumable()
-        return replace(started, began_s=0.0, trail=_copy(started.trail))
+    def _askable(self) -> list[Started]:
+        """Every attempt of a job of the ledger that may still give an image, the latest first.
+
+        Raises:
+            ConfigurationError: There are some, and none of them can be asked for with what is configured here.
+        """
+        assert self._record is not None
+        ledger = self._core.ledger
+        return startable(to_ask(self._record, ledger.handles(self.id), ledger.sends(self.id)), self._core.started)
 
     def _known(self) -> ImageResult | None:
         """The result, where it is known; None where it must be waited for.
@@ -196,14 +196,28 @@ class _Job:
             ProviderError: It ended otherwise, or nobody knows how.
         """
         if self._result is None and self._record is not None and not self._taken:
-            self._record = self._core.ledger.job(self.id) or self._record
-            handles = self._core.ledger.handles(self.id)
+            ledger, spool = self._core.ledger, self._core.spool
+            self._record = ledger.job(self.id) or self._record
+            handles = ledger.handles(self.id)
             self._state = self._record.state
             if self._state is JobState.SUCCEEDED:
-                self._result = result_of(self._record, handles, self._core.spool)
-            elif is_ended(self._state) or (self._state is JobState.UNKNOWN and not handles):
+                self._result = result_of(self._record, handles, spool)
+            elif is_ended(self._state):
+                late = surplus_of(self._record, ledger.events(self.id))
+                if late is not None:
+                    self._result = result_of(late, handles, spool)
+                elif not self._asks_again():
+                    raise error_of(self._record, handles)
+            elif self._state is JobState.UNKNOWN and not handles:
                 raise error_of(self._record, handles)
         return self._result
+
+    def _asks_again(self) -> bool:
+        """Whether a job that has ended may still give an image, and can be asked for it here."""
+        try:
+            return bool(self._askable())
+        except ConfigurationError:
+            return False
 
     def _take_up(self) -> bool:
         """Whether it is ours to poll: nobody else works on it, or it was given to us by its handle."""
@@ -211,31 +225,31 @@ class _Job:
             taken = self._core.store.claims.take(self.id)
             self._taken = taken is not None
             self._record = self._record and (taken or self._record)
-        return self._taken or self._record is None
+        return self._taken or self._record is None or is_ended(self._record.state)
 
-    def _to_poll(self) -> Started:
-        """The attempt to be polled.
+    def _to_poll(self) -> list[Started]:
+        """The attempts to be polled, each with a trail of its own, so that waiting twice records it once.
 
         Raises:
             ProviderError: No task of it is known, and its process is gone.
-            ConfigurationError: Its provider is not configured here.
+            ConfigurationError: None of its providers is configured here.
         """
-        if self._record is not None:
-            self._started = None  # other handles may have come meanwhile
-            if not self._kept():
-                error = self._core.store.claims.abandoned(self._record)
-                self._state = JobState.UNKNOWN if error.maybe_charged else JobState.CANCELLED
-                raise error
-        return self._fresh()
+        if self._record is None:
+            assert self._started is not None
+            return [replace(self._started, began_s=0.0, trail=_copy(self._started.trail))]
+        found = self._askable()
+        if not found:
+            error = self._core.store.claims.abandoned(self._record)
+            self._state = JobState.UNKNOWN if error.maybe_charged else JobState.CANCELLED
+            raise error
+        self._started = found[0]
+        return found
 
     def _let_go(self) -> None:
         """It was polled for as long as it was waited for."""
         if self._taken:
             self._taken = False
-            if self._result is None:
-                self._core.store.claims.leave(self.id)
-            else:
-                self._core.store.claims.end(self.id)
+            self._core.store.claims.leave(self.id)
 
     def _too_late(self, deadline_s: float) -> DeadlineExceeded:
         candidate = self._started.accepted.step.candidate if self._started else None
@@ -251,7 +265,7 @@ class _Job:
     def _take(self, outcome: ImageResult | ProviderError) -> ImageResult:
         if isinstance(outcome, ProviderError):
             self._error = outcome
-            self._state = FINAL.get(outcome.kind, self._state)
+            self._state = STATE_OF_FINAL.get(outcome.kind, self._state)
             if outcome.kind is Kind.RESULT_EXPIRED:
                 self._state = JobState.EXPIRED
             if outcome.kind is Kind.DEADLINE_EXCEEDED:
@@ -261,7 +275,7 @@ class _Job:
         return outcome
 
     def _seen(self, found: list[JobState | Ended]) -> None:
-        states = [FINAL.get(one.kind) if isinstance(one, Ended) else one for one in found]
+        states = [STATE_OF_FINAL.get(one.kind) if isinstance(one, Ended) else one for one in found]
         if any(state in {None, JobState.RUNNING} for state in states):
             return
         good = any(state is JobState.SUCCEEDED for state in states)
@@ -269,6 +283,11 @@ class _Job:
 
     def _cancellable(self) -> None:
         self._check_usable()
+        if self._record is not None:
+            self._record = self._core.ledger.job(self.id) or self._record
+            self._state = self._record.state if is_ended(self._record.state) else self._state
+        if self.done:
+            raise InvalidRequest(f"{self.id} has ended ({self._state}): there is nothing to cancel")
         candidate = self._candidate
         if not isinstance(candidate.provider.adapter, Cancels):
             raise UnsupportedOption(
@@ -280,6 +299,20 @@ class _Job:
             )
         if not self._tasks:
             raise InvalidRequest("this job has no task to cancel")
+
+    def _cancelled(self, task: Task, outcome: "State | Ended") -> None:
+        """Keep what the provider said to a wish to cancel.
+
+        Raises:
+            ProviderError: It refused, or did not answer.
+        """
+        candidate = self._candidate
+        said = f"{outcome.kind}: {outcome.message}" if isinstance(outcome, Ended) else type(outcome).__name__.lower()
+        detail = f"{candidate.name}, task {task.id}: it said {said}"
+        with contextlib.suppress(LedgerError):  # the wish was sent, written down or not
+            self._core.ledger.note(self.id, "cancel asked", detail, who=self._core.store.owner).result()
+        if isinstance(outcome, Ended):
+            raise outcome.error(candidate, self.id, self.handle)
 
     def __repr__(self) -> str:
         where = f" at {self._started.accepted.step.candidate.name}" if self._started else ""
@@ -325,7 +358,7 @@ class Job(_Job):
                 return known
         try:
             watch = self._driver.watch(self.id, max(until - time.monotonic(), 0.01))
-            return self._take(self._driver.run(wait_for(watch, self._to_poll()), self._options.notifier))
+            return self._take(self._driver.run(wait_for_all(watch, self._to_poll()), self._options.notifier))
         finally:
             self._let_go()
 
@@ -347,9 +380,7 @@ class Job(_Job):
         self._cancellable()
         watch, candidate = self._driver.watch(self.id, self._options.deadline_s), self._candidate
         for task in self._tasks:
-            outcome = self._driver.run(cancel(watch, candidate, task), Notifier())
-            if isinstance(outcome, Ended):
-                raise outcome.error(candidate, self.id, self.handle)
+            self._cancelled(task, self._driver.run(cancel(watch, candidate, task), Notifier()))
         return self
 
 
@@ -393,7 +424,7 @@ class AsyncJob(_Job):
                 if (known := await asyncio.to_thread(self._known)) is not None:
                     return known
             watch = self._driver.watch(self.id, max(until - time.monotonic(), 0.01))
-            flow = wait_for(watch, await asyncio.to_thread(self._to_poll))
+            flow = wait_for_all(watch, await asyncio.to_thread(self._to_poll))
             return self._take(await self._driver.run(flow, self._options.notifier))
         finally:
             await asyncio.to_thread(self._let_go)
@@ -413,6 +444,5 @@ class AsyncJob(_Job):
         watch, candidate = self._driver.watch(self.id, self._options.deadline_s), self._candidate
         for task in self._tasks:
             outcome = await self._driver.run(cancel(watch, candidate, task), Notifier())
-            if isinstance(outcome, Ended):
-                raise outcome.error(candidate, self.id, self.handle)
+            await asyncio.to_thread(self._cancelled, task, outcome)
         return self

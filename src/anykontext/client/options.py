@@ -6,13 +6,16 @@ from decimal import Decimal, InvalidOperation
 from inspect import iscoroutinefunction
 from typing import Any
 
-from anykontext.config import Config, RouteConfig
+from anykontext.client.caps import at_risk_of, caps_of
+from anykontext.config import Config, Route
 from anykontext.engine.policy import Policy
 from anykontext.io.notify import Notifier, OnEvent
 from anykontext.model.errors import InvalidRequest
+from anykontext.model.frozen import Frozen
 from anykontext.model.request import OTHER_WORDS, ImageRequest
 from anykontext.model.words import near
 
+EMPTY: Mapping[str, str] = Frozen()
 CALL_OPTIONS = ("provider", "route", "deadline", "max_price", "policy", "on_event")
 
 
@@ -30,7 +33,7 @@ class Options:
     """
 
     provider: str | None
-    route: RouteConfig
+    route: Route
     deadline_s: float
     max_price: Decimal | None
     policy: Policy
@@ -57,8 +60,8 @@ def split(fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return {name: value for name, value in fields.items() if name not in CALL_OPTIONS}, options
 
 
-def read_options(config: Config, given: Mapping[str, Any]) -> Options:
-    """The options of a call.
+def read_options(config: Config, given: Mapping[str, Any], tags: Mapping[str, str] = EMPTY) -> Options:
+    """The options of a call, under the budgets of a request with these tags.
 
     Raises:
         InvalidRequest: An option is unknown or out of its range.
@@ -79,6 +82,10 @@ def read_options(config: Config, given: Mapping[str, Any]) -> Options:
         on_maybe_charged=route.on_maybe_charged,
         on_moderated=route.on_moderated,
         waits_when_full=route.when_full == "wait",
+        attempt_share=route.attempt_share,
+        breaker=route.breaker,
+        caps=caps_of(config.budget, tags),
+        at_risk_cap=at_risk_of(config.budget),
     )
     deadline_s = seconds(given.get("deadline"), route.deadline_s)
     max_price = route.max_price_usd if given.get("max_price") is None else _usd(given["max_price"])
@@ -89,10 +96,10 @@ def read_options(config: Config, given: Mapping[str, Any]) -> Options:
     return Options(provider, route, deadline_s, max_price, policy, on_event)
 
 
-def _route(config: Config, asked: Any) -> RouteConfig:
+def _route(config: Config, asked: Any) -> Route:
     if asked is None or isinstance(asked, str):
         return config.route_named(asked)
-    return asked if isinstance(asked, RouteConfig) else RouteConfig.of(asked)
+    return asked if isinstance(asked, Route) else Route(asked)
 
 
 def seconds(value: Any, default: float) -> float:

@@ -1,5 +1,6 @@
 """What the ledger knows of a job, as the caller meets it: its result, its error, or a job that goes on."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -7,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from anykontext.io.spool import Spool
-from anykontext.ledger import HandleRecord, JobRecord
+from anykontext.ledger import EventRecord, HandleRecord, JobRecord, is_ended
 from anykontext.model.errors import (
     ERROR_OF_KIND,
     InvalidRequest,
@@ -108,8 +109,21 @@ def result_of(record: JobRecord, handles: Sequence[HandleRecord], spool: Spool) 
     )
 
 
+def surplus_of(record: JobRecord, events: Sequence[EventRecord]) -> JobRecord | None:
+    """The job as if the last image that came after its end were its result; None where none came."""
+    told = [json.loads(one.detail).get("result") for one in events if one.what == "surplus"] if record.surplus else []
+    return replace(record, result=told[-1]) if told and told[-1] else None
+
+
 def error_of(record: JobRecord, handles: Sequence[HandleRecord]) -> ProviderError:
     """The error of a job that has ended without an image, or of which nobody knows how it ended."""
+    if record.error is None and is_ended(record.state) and not record.at_risk:
+        word = "charged" if record.charged else "not charged"
+        return OutcomeUnknown(
+            f"no image of {record.job_id} is known, and it was resolved as {word}",
+            provider=record.provider or "", model=record.model, job_id=record.job_id, maybe_charged=record.charged,
+            handle=_handle(handles),
+        )  # fmt: skip
     if record.state is JobState.UNKNOWN or record.error is None:
         return OutcomeUnknown(
             f"{record.job_id} was sent, and no reply is known",

@@ -14,6 +14,10 @@ from anykontext.model.errors import InvalidRequest
 from anykontext.model.request import ImageRequest
 from anykontext.model.result import Adjustment
 from anykontext.routing.plan import Excluded
+from anykontext.routing.residency import check_exposure
+from anykontext.routing.rules import Rules
+
+STAND_IN = (1024, 1024)  # pixels, for a picture that was not fetched
 
 
 def must_fetch(request: ImageRequest, candidate: Candidate) -> bool:
@@ -50,6 +54,31 @@ def fitted(steps: Sequence[Step]) -> tuple[tuple[Step, ...], list[Excluded]]:
     if failed is not None and not ready:
         raise failed
     return tuple(ready), unfit
+
+
+def not_exposed(steps: Sequence[Step], rules: Rules) -> tuple[tuple[Step, ...], list[Excluded]]:
+    """The steps whose images, as they are now, go only the ways that are allowed: fitting may have made one larger."""
+    ready, exposed = [], []
+    for step in steps:
+        try:
+            check_exposure(step.candidate, step.orders[0].images, public_uploads=rules.public_uploads)
+            ready.append(step)
+        except Misfit as misfit:
+            exposed.append(Excluded(step.candidate, misfit))
+    return tuple(ready), exposed
+
+
+def unfetched(
+    request: ImageRequest, images: list[InputImage], candidates: Sequence[Candidate]
+) -> tuple[list[InputImage], tuple[str, ...]]:
+    """Pictures to plan with: in place of one behind a URL whose size matters, a square; and what is to be said."""
+    needing = [one.name for one in candidates if must_fetch(request, one)]
+    if not needing or all(image.data is not None for image in images):
+        return images, ()
+    width, height = STAND_IN
+    planned = [replace(one, width=width, height=height) if one.data is None else one for one in images]
+    told = f"an image given as a URL was not fetched: {', '.join(needing)} is planned as if it were {width} x {height}"
+    return planned, (told,)
 
 
 def _as_sent(

@@ -1,76 +1,206 @@
 """From a request to the steps that the engine takes: images are read, keys looked for, candidates planned."""
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
 from hashlib import sha256
+from typing import Protocol
 
 from anykontext.adapting import InputImage
 from anykontext.client.options import Options
-from anykontext.client.pictures import fitted, must_fetch
+from anykontext.client.pictures import fitted, must_fetch, not_exposed, unfetched
+from anykontext.client.turns import Turns
+from anykontext.client.warnings import old_prices, warn_once
 from anykontext.config import Config
+from anykontext.config.main import DEFAULT_ROUTE
 from anykontext.engine.misfit import Misfit
 from anykontext.engine.provider import Candidate, Provider
 from anykontext.io.inputs import load
 from anykontext.io.prepare import prepare_source
-from anykontext.model.errors import ConfigurationError, InvalidRequest, MissingKey, UnknownModel, UnknownProvider
+from anykontext.model.errors import InvalidRequest, Kind, MissingKey, UnknownModel, UnknownProvider
 from anykontext.model.frozen import thaw
 from anykontext.model.image import ImageSource
+from anykontext.model.money import Cap
+from anykontext.model.plan import ExcludedCandidate, Plan, PlannedCandidate
 from anykontext.model.request import ImageRequest
 from anykontext.model.words import near
 from anykontext.plugins import Registry
-from anykontext.routing.plan import Excluded, Steps, plan
+from anykontext.routing.plan import Excluded, Steps, plan, refusal
+from anykontext.routing.rules import Rules
+from anykontext.routing.situation import Situation
 
 FetchInput = Callable[[InputImage, Provider], InputImage]
 NOT_ASKED = frozenset({"images", "idempotency_key", "tags", "webhook_url"})  # what another request may differ in
 
 
+class Gate(Protocol):
+    """What knows which candidates take nothing now."""
+
+    def closed(self, candidates: Sequence[Candidate], heeds: frozenset[Kind]) -> Mapping[str, str]:
+        """Candidates that are not to be tried, by name, and why; outages are those of the kinds in `heeds`."""
+
+
+Durations = Callable[[], Mapping[str, Sequence[float]]]
+Left = Callable[[ImageRequest, float], Sequence[tuple[Cap, Decimal]]]
+
+
 class Planner:
-    """Plans requests over the providers of a configuration.
+    """Plans requests over the providers of a configuration. A copy, for a view, shares the turns.
 
     Args:
         config: The configuration.
         registry: The adapters.
         providers: The providers, by name.
+        gate: Which candidates take nothing now; None where all do.
+        left: What is left of the caps that a request falls under, at a time; None where there are none.
+        durations: What candidates took of late, by name; asked for only where the strategy goes by it.
+        turns: Whose turn it is; None for turns of its own.
+        now: Seconds of the wall clock.
     """
 
-    def __init__(self, config: Config, registry: Registry, providers: Mapping[str, Provider]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        registry: Registry,
+        providers: Mapping[str, Provider],
+        *,
+        gate: Gate | None = None,
+        left: Left | None = None,
+        durations: Durations | None = None,
+        turns: Turns | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self.config = config
         self.registry = registry
         self.providers = providers
+        self.gate = gate
+        self.left = left
+        self.durations = durations
+        self.turns = turns or Turns()
+        self._now = now
 
     def steps(
         self, request: ImageRequest, options: Options, fetch_input: FetchInput, *, waits: bool
     ) -> tuple[Steps, str]:
         """The plan of a request, and its digest: the same for the same request.
 
-        Load and prepare the images, check keys, plan, and fit the images to each candidate.
+        Load and prepare the images, check keys, plan, and fit the images to each candidate. It is the route's turn.
 
         Nothing is sent to a provider.
 
         Raises:
-            InvalidRequest: An image cannot be used, or the request cannot be done.
+            InvalidRequest: An image cannot be used, or the only candidate cannot do it.
+            NoCandidate: None of several candidates can do it.
+            BudgetExceeded: A price or a budget forbids it.
             ConfigurationError: A provider, model or key is missing.
         """
-        candidates, keyless = self._with_keys(self._candidates(request, options))
+        candidates = self._candidates(request, options)
+        keyless = _keyless(candidates)
+        if len(keyless) == len(candidates):
+            raise MissingKey(next(iter(keyless.values())))
         images = self.load(request.images)
         digest = digest_of(request, images)  # of what was asked: a URL is a URL, fetched or not
-        images, candidates, unfetched = self._fetched(request, images, candidates, fetch_input)
+        usable = [one for one in candidates if one.name not in keyless]
+        images, usable, unfetched = self._fetched(request, images, usable, fetch_input)
+        out = {id(one.candidate) for one in unfetched}
+        situation = replace(self.situation(request, options, candidates, takes_turn=True), keyless=keyless)
+        candidates = [one for one in candidates if id(one) not in out]
+        steps = self._planned(request, images, candidates, options, situation, waits=waits)
+        if not steps.steps:
+            raise refusal([*steps.excluded, *unfetched])
+        warn_once(old_prices(steps.steps, situation.now))
+        return replace(steps, excluded=(*steps.excluded, *unfetched)), digest
+
+    def plan(self, request: ImageRequest, options: Options) -> Plan:
+        """What `steps` would say now. No turn is taken, and no URL fetched: its picture is planned without its size.
+
+        Raises:
+            InvalidRequest: An image cannot be used, or an option is none.
+            ConfigurationError: A provider or model is missing. A missing key is a reason, and no error.
+        """
+        candidates = self._candidates(request, options)
+        images = self.load(request.images)
+        situation = replace(self.situation(request, options, candidates), keyless=_keyless(candidates))
+        images, notes = unfetched(request, images, candidates)
+        waits = request.webhook_url is None  # with one, it may be meant for `submit`
+        steps = self._planned(request, images, candidates, options, situation, waits=waits, fits=not notes)
+        return Plan(
+            route=self._name_of(options),
+            strategy=options.route.strategy,
+            candidates=tuple(
+                PlannedCandidate(one.candidate.provider.name, one.candidate.model, one.price, one.adjustments)
+                for one in steps.steps
+            ),
+            excluded=tuple(
+                ExcludedCandidate(one.candidate.provider.name, one.candidate.model, one.misfit.reason)
+                for one in steps.excluded
+            ),
+            notes=(*notes, *old_prices(steps.steps, situation.now).values()),
+            error=None if steps.steps else refusal(steps.excluded),
+        )
+
+    def situation(
+        self, request: ImageRequest, options: Options, candidates: Sequence[Candidate], *, takes_turn: bool = False
+    ) -> Situation:
+        """What is known at this moment beside the request and the configuration.
+
+        Args:
+            request: What is asked for.
+            options: The options of the call.
+            candidates: In the order of the route.
+            takes_turn: Whether the turn of the route and the random fraction are used up by it; else who plans next
+                gets the same ones.
+        """
+        now = self._now()
+        by_speed = options.route.strategy == "fastest" and len(candidates) > 1
+        turn, fraction = self.turns.take(candidates) if takes_turn else self.turns.look(candidates)
+        return Situation(
+            now=now,
+            # What is about to be sent asks the gate itself, at the moment of its submit.
+            closed={} if self.gate is None or takes_turn else self.gate.closed(candidates, options.policy.heeds),
+            durations=self.durations() if by_speed and self.durations else {},
+            left=() if self.left is None else self.left(request, now),
+            turn=turn,
+            fraction=fraction,
+        )
+
+    def _planned(
+        self,
+        request: ImageRequest,
+        images: Sequence[InputImage],
+        candidates: Sequence[Candidate],
+        options: Options,
+        situation: Situation,
+        *,
+        waits: bool,
+        fits: bool = True,
+    ) -> Steps:
+        """The candidates in order; `fits` says that the images are there and become what each takes."""
         prepared = [prepare_source(image, self.config.input.metadata) for image in images]
-        strategy = options.route.strategy
-        if strategy not in {"ordered", "cheapest"}:
-            raise ConfigurationError(f"the strategy {strategy!r} comes with a later release; use ordered or cheapest")
+        rules = rules_of(options, request.canonical_model)
         steps = plan(
             request,
             [one.image for one in prepared],
             candidates,
             options.policy,
-            strategy=strategy,
-            max_price=options.max_price,
+            rules=rules,
+            situation=situation,
             waits=waits,
             prepared=[adjustment for one in prepared for adjustment in one.adjustments],
         )
+        if not fits:
+            return steps
         ready, unfit = fitted(steps.steps)
-        return Steps(ready, (*steps.excluded, *unfit, *unfetched, *keyless)), digest
+        ready, exposed = not_exposed(ready, rules)
+        return Steps(ready, (*steps.excluded, *unfit, *exposed))
+
+    def _name_of(self, options: Options) -> str | None:
+        """The name of the route that was taken; None for one that was given in the call."""
+        named = next((name for name, route in self.config.routes.items() if route is options.route), None)
+        implied = not self.config.routes and options.route == self.config.route_named()
+        return DEFAULT_ROUTE if implied else named
 
     def _fetched(
         self, request: ImageRequest, images: list[InputImage], candidates: list[Candidate], fetch_input: FetchInput
@@ -114,20 +244,6 @@ class Planner:
             raise UnknownProvider(f"no provider {name!r} is configured; {near(name, self.providers)}")
         return self.providers[name]
 
-    def _with_keys(self, candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Excluded]]:
-        """Those whose provider has a key, and the others; the error of the first when none has one."""
-        usable: list[Candidate] = []
-        missing: list[tuple[Candidate, MissingKey]] = []
-        for candidate in candidates:
-            try:
-                candidate.provider.key()
-                usable.append(candidate)
-            except MissingKey as error:
-                missing.append((candidate, error))
-        if not usable:
-            raise missing[0][1]
-        return usable, [Excluded(one, Misfit("api_key", None, None, str(error))) for one, error in missing]
-
     def load(self, images: Sequence[ImageSource]) -> list[InputImage]:
         """Read and check input images; the config may narrow what is allowed.
 
@@ -140,6 +256,31 @@ class Planner:
             if kind not in self.config.input.allow:
                 raise InvalidRequest(f"images given as {kind} are not allowed here ([input] allow)")
         return [load(image) for image in images]
+
+
+def rules_of(options: Options, model: str) -> Rules:
+    """What the route of a call lays down for planning a request for this model."""
+    route = options.route
+    return Rules(
+        strategy=route.strategy,
+        max_price=options.max_price,
+        unknown_price=route.unknown_price == "allow",
+        regions=route.regions,
+        public_uploads=route.public_uploads,
+        explore=route.explore,
+        weights={f"{one.provider}/{model}": one.weight for one in route.candidates if one.model in {None, model}},
+    )
+
+
+def _keyless(candidates: Sequence[Candidate]) -> dict[str, str]:
+    """Candidates whose provider has no key, and where it was looked for."""
+    found = {}
+    for candidate in candidates:
+        try:
+            candidate.provider.key()
+        except MissingKey as error:
+            found[candidate.name] = str(error)
+    return found
 
 
 def digest_of(request: ImageRequest, images: Sequence[InputImage]) -> str:

@@ -1,14 +1,16 @@
 """What a client keeps: the ledger with its journal, the spool, and which jobs it works on."""
 
+import logging
 import threading
 import time
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from anykontext.client.claims import Claims
 from anykontext.client.options import Options
 from anykontext.config import Config
+from anykontext.io.gate import Gate
 from anykontext.io.journal import Journal
 from anykontext.io.spool import Spool
 from anykontext.io.trace import Tracer
@@ -19,6 +21,9 @@ from anykontext.model.request import ImageRequest
 from anykontext.model.words import near
 
 PERSON = "a person"  # who resolves, in the events of a job
+MANY, NAMED = 10_000, 10  # jobs that are looked through for those that others hold, and that are named
+_OPEN = (JobState.QUEUED, JobState.RUNNING)
+log = logging.getLogger("anykontext")
 
 
 class Store:
@@ -29,6 +34,7 @@ class Store:
         self.spool = Spool(config.home / "spool")
         self.owner = uuid.uuid4().hex
         self.claims = Claims(lambda: self.journal, self.owner)
+        self.gate = Gate(lambda: {one.provider: str(one) for one in self.ledger.drains()})
         self._journal: Journal | None = None
         self._lock = threading.Lock()
 
@@ -82,7 +88,7 @@ class Store:
             created_at=now,
             owner=self.owner,
             tags=request.tags,
-            tenant=request.tags.get("tenant", ""),
+            tenant=tenant_of(request),
             idempotency_key=request.idempotency_key,
             deadline_at=now + options.deadline_s,
         )
@@ -131,7 +137,7 @@ class Store:
         """
         if state is not None and state not in set(JobState):
             raise InvalidRequest(f"unknown state {state!r}; {near(str(state), [one.value for one in JobState])}")
-        begun = _wall(since, "since")
+        begun = wall(since, "since")
         return self.ledger.jobs(state=None if state is None else JobState(state), since=begun, tag=tag, limit=limit)
 
     def resolve(self, job_id: str, *, charged: bool) -> JobRecord:
@@ -145,7 +151,8 @@ class Store:
             return self.record(job_id)
         if not is_ended(before.state) and before.state is not JobState.UNKNOWN:
             raise InvalidRequest(
-                f"{job_id} is {before.state} and may end by itself: `anykontext jobs resume {job_id}` waits for it"
+                f"{job_id} is {before.state}, and a process works on it, which may bring it to its end: "
+                f"`anykontext jobs resume {job_id}` waits for that"
             )
         raise InvalidRequest(f"{job_id} is {before.state}, and no money is at risk on it: there is nothing to resolve")
 
@@ -159,7 +166,7 @@ class Store:
             raise InvalidRequest("say which jobs are to be forgotten: one by its id, or all before a time")
         if job_id is not None:
             self.record(job_id)
-        until = _wall(before, "before")
+        until = wall(before, "before")
         gone = self.ledger.forget(job_id=job_id, before=until).result()
         tracer = self.journal.tracer
         if tracer is not None and job_id is not None and gone:
@@ -169,13 +176,34 @@ class Store:
         return gone
 
     def taken_over(self) -> list[JobRecord]:
-        """The unfinished jobs whose process is gone, now this client's to poll."""
+        """The jobs that nobody works on and that may still give an image or have no end, now this client's to poll."""
         owned = [self.claims.take(one.job_id) for one in self.ledger.unfinished()]
+        self._tell_held()
         self.spool.ensure()
         return [one for one in owned if one is not None]
 
+    def _tell_held(self) -> None:
+        """Name the jobs that another process holds: they are not collected, also where it was killed a moment ago."""
+        now = time.time()
+        found = [one for state in _OPEN for one in self.ledger.jobs(state=state, limit=MANY)]
+        held = [one for one in found if one.owner != self.owner and one.lease_until > now]
+        if held:
+            told = [f"{one.job_id} until {datetime.fromtimestamp(one.lease_until, UTC):%H:%M:%S}" for one in held]
+            more = f", and {len(held) - NAMED} more" if len(held) > NAMED else ""
+            log.info("not collected, as another process holds them (UTC): %s%s", ", ".join(told[:NAMED]), more)
 
-def _wall(value: Any, name: str) -> float | None:
+
+def tenant_of(request: ImageRequest) -> str:
+    """Within which an idempotency key counts."""
+    return request.tags.get("tenant", "")
+
+
+def wall(value: Any, name: str) -> float | None:
+    """A time of the caller as seconds of the wall clock.
+
+    Raises:
+        InvalidRequest: It is neither a datetime nor a number.
+    """
     found = value.timestamp() if isinstance(value, datetime) else value
     if found is None or (isinstance(found, int | float) and not isinstance(found, bool)):
         return found

@@ -1,9 +1,9 @@
-"""The sync client, and the shortcuts on a client of their own."""
+"""The sync client."""
 
 import os
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any, Self
 from anykontext.adapting import InputImage
 from anykontext.client.core import Core, edit_request, new_job_id
 from anykontext.client.jobs import Job, followed, then
+from anykontext.client.many import Threads, iterated, places
 from anykontext.client.options import Options, split
-from anykontext.config import Config
+from anykontext.client.shared import Shared
+from anykontext.config import Config, Route
+from anykontext.engine.attempt import Started
 from anykontext.engine.check import ProviderCheck, check_provider, found
-from anykontext.engine.job import Started, run_job
+from anykontext.engine.job import run_job
 from anykontext.engine.provider import Provider
-from anykontext.io.drive_sync import Running, SyncDriver
+from anykontext.io.drive_sync import SyncDriver
 from anykontext.io.notify import Notifier
 from anykontext.io.prepare import FETCH_S
 from anykontext.io.threads import side_by_side
@@ -26,20 +29,21 @@ from anykontext.model.errors import AnykontextError, ConfigurationError, Provide
 from anykontext.model.events import Planned
 from anykontext.model.job import JobHandle, JobState
 from anykontext.model.outcome import Outcome
+from anykontext.model.plan import Plan
 from anykontext.model.request import ImageRequest
 from anykontext.model.result import ImageResult
+from anykontext.model.spend import Spend
 from anykontext.plugins import Registry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import httpx
 
     from anykontext.engine.effects import Flow
     from anykontext.engine.watch import Watch
     from anykontext.model.image import ImageInput
     from anykontext.routing.plan import Steps
-
-
-LEFT_S = 2.0  # for followers to see that the client is closed, and to write down what they know
 
 
 class Client:
@@ -66,12 +70,41 @@ class Client:
         registry: Registry | None = None,
     ) -> None:
         self._core = Core(config, transport, registry)
-        self._http_client = http_client
-        self._made: SyncDriver | None = None
-        self._lock = threading.Lock()
-        self._followed: set[Running[Any]] = set()
-        self._pid = os.getpid()
-        self._closed = False
+        self._shared = Shared(self._core.store, http_client, self._core.network)
+        self._is_view = False
+
+    def with_options(
+        self,
+        *,
+        tags: "Mapping[str, str] | None" = None,
+        route: str | Route | Sequence[Any] | None = None,
+        keys: "Mapping[str, Any] | None" = None,
+        policy: str | None = None,
+        deadline: float | None = None,
+    ) -> Self:
+        """A view of this client with defaults and keys of its own, on the same connections, places and ledger.
+
+        It costs nothing, so make one for each of your customers, or for each request. Views may be made of views. To
+        close one does nothing; the end of the client is the end of its views.
+
+        Args:
+            tags: Added to the tags of every request; the request's own win. `tenant` scopes idempotency keys.
+            route: For calls that give none: a name, a `Route`, or a list of candidates. It beats the config's.
+            keys: Keys by provider, given as `api_key` may be in the config, for this view alone. The places of the
+                provider stay common to all. The ledger knows no keys: what was submitted here is to be resumed, or
+                recovered, by a view with the same ones.
+            policy: For calls that give none.
+            deadline: For calls that give none, in seconds for each; it beats the route's.
+
+        Raises:
+            InvalidRequest: The tags or an option are none.
+            ConfigurationError: A key is none, or there is no such route.
+            UnknownProvider: A key or the route names a provider that is not configured.
+        """
+        view = copy(self)
+        view._core = self._core.view(tags, keys, route=route, policy=policy, deadline=deadline)
+        view._is_view = True
+        return view
 
     def edit(self, image: "ImageInput | list[ImageInput]", prompt: str, **options: Any) -> ImageResult:
         """Edit an image by words.
@@ -109,6 +142,43 @@ class Client:
             raise outcome
         return outcome
 
+    def run_many(
+        self, requests: "Iterable[ImageRequest]", *, concurrency: int | None = None, **call_options: Any
+    ) -> Generator[Outcome, None, None]:
+        """Run many requests at once, and yield the outcome of each as it ends; its `index` is its place among them.
+
+        Whatever stops one request is the `error` of its outcome, and the others go on. What the iterable itself
+        raises is raised after the outcomes of all that was pulled before. It is pulled in this thread, one request
+        for each free place: a place is taken until the outcome is yielded, so a slow consumer holds everything back
+        rather than filling the memory. `on_event` is called in the threads of the requests, each with its job's id.
+
+        To leave the loop early, or `close()` the generator, stops the rest: submits in flight are waited for, up to
+        30 s, and jobs that a provider has accepted are left to `recover`. A log line tells how many.
+
+        Args:
+            requests: Any iterable of `ImageRequest`, also an endless one.
+            concurrency: How many requests are under way at once. None: as many tasks as the providers of the route
+                run at once (10 for one that tells no limit), and at most 100.
+            **call_options: As in `run`, for every request; a `deadline` is each one's own, from when it is pulled.
+
+        Raises:
+            InvalidRequest: `requests`, `concurrency` or an option is none; before anything is pulled.
+            ConfigurationError: As above, or the ledger cannot be opened.
+        """
+        self._check_usable()
+        options = self._core.options(call_options)
+        count, pulled = places(concurrency, self._core.places(options)), iterated(requests)
+
+        def whole(request: Any, attached: "Callable[[], None]") -> "Flow[ImageResult | ProviderError]":
+            begun = self._begin(request, call_options, waits=True)
+            if isinstance(begun, Job):
+                attached()
+                return begun.wait(call_options.get("deadline"))
+            options, steps, watch = begun
+            return (yield from self._claimed(run_job(watch, steps.steps, options.policy), watch))
+
+        return Threads(whole, self._shared, pulled, count, options.on_event).outcomes()
+
     def submit(self, request: ImageRequest, **call_options: Any) -> Job:
         """Return as soon as a provider has accepted; fails over until then. Options and errors as in `edit`.
 
@@ -131,8 +201,7 @@ class Client:
             raise outcome
         job = Job(self._core, self._driver, watch.job_id, options, self._check_usable, started=said[0])
         job._following = running
-        with self._lock:
-            self._followed = {one for one in self._followed if not one.done.is_set()} | {running}
+        self._shared.follow(running)
         return job
 
     def _claimed(
@@ -229,10 +298,46 @@ class Client:
     def _job(self, record: JobRecord, options: Options, *, taken: bool = False) -> Job:
         return Job(self._core, self._driver, record.job_id, options, self._check_usable, record=record, taken=taken)
 
-    def check(self) -> list[ProviderCheck]:
-        """Ask every provider whether its key is valid and what is left, without spending."""
+    def plan(self, request: ImageRequest, **call_options: Any) -> Plan:
+        """Where a request would go, at what price, and why; `str(plan)` is a table. Options as in `edit`.
+
+        Nothing is sent and no job is begun. No URL is fetched: its picture is planned without its size, and a note
+        says so where that matters. A missing key is a reason in the plan; where nothing can do the request, the plan
+        has no candidate, every reason, and what `run` would raise as its `error`.
+
+        Raises:
+            InvalidRequest: An image or an option is wrong.
+            ConfigurationError: A provider, model or route is missing.
+        """
         self._check_usable()
-        return [self._check(name) for name in self._core.providers]
+        return self._core.plan(request, call_options)
+
+    def check(self) -> list[ProviderCheck]:
+        """Ask every provider whether its key is valid and what is left, without spending.
+
+        The balances are kept in the ledger, for `anykontext spend reconcile`.
+        """
+        self._check_usable()
+        checks = [self._check(name) for name in self._core.providers]
+        self._core.keep_balances(checks)
+        return checks
+
+    def spend(
+        self, *, since: Any = None, until: Any = None, by: Sequence[str] = ("provider",), tag: str | None = None
+    ) -> Spend:
+        """What was spent, as the ledger knows it, and what is left of the budgets; `str(spend)` is a table.
+
+        Args:
+            since: Only submits since then: a `datetime`, or seconds of the wall clock.
+            until: Only submits before then.
+            by: What the rows are grouped by: any of `provider`, `model`, `day` (UTC), `tag:NAME` and `job`.
+            tag: Only jobs with this tag: `name` or `name=value`.
+
+        Raises:
+            InvalidRequest: A time or a word is none.
+        """
+        self._check_usable()
+        return self._core.spend(since=since, until=until, by=by, tag=tag)
 
     def _check(self, name: str) -> ProviderCheck:
         provider = self._core.providers[name]
@@ -248,7 +353,8 @@ class Client:
     ) -> "tuple[Options, Steps, Watch] | Job":
         """What is to be done, written down as a job; or the job that has the request's idempotency key."""
         self._check_usable()
-        options = self._core.options(call_options)
+        request = self._core.asked(request)
+        options = self._core.options(call_options, request)
         watch = self._driver.watch(new_job_id(), options.deadline_s)
 
         def fetch_input(image: InputImage, provider: Provider) -> InputImage:
@@ -267,55 +373,18 @@ class Client:
 
     @property
     def _driver(self) -> SyncDriver:
-        """Made when it is first needed, with the ledger: reading the certificates of the world takes a while."""
-        with self._lock:
-            if self._made is None:
-                self._made = SyncDriver(self._core.spool, journal=self._core.journal, http_client=self._http_client)
-            return self._made
+        return self._shared.driver
 
     def _check_usable(self) -> None:
-        if self._closed:
-            raise AnykontextError("this client is closed")
-        if os.getpid() != self._pid:  # F66: connections and threads do not survive a fork
-            raise AnykontextError("this client was made before a fork; make a new one in the child process")
+        self._shared.check_usable()
 
     def close(self) -> None:
-        """Close the connections; the client cannot be used afterwards."""
-        if not self._closed:
-            self._closed = True
-            for running in self._followed:
-                running.leave()
-            until = time.monotonic() + LEFT_S
-            for running in self._followed:
-                running.done.wait(max(until - time.monotonic(), 0.0))
-            if self._made is not None:
-                self._made.close()
-            self._core.store.close()
+        """Close the connections; neither the client nor its views can be used afterwards. A view closes nothing."""
+        if not self._is_view:
+            self._shared.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
-
-
-_lock = threading.Lock()
-_shared: dict[int, Client] = {}
-
-
-def _client() -> Client:
-    """The client of the shortcuts: one for each process, a new one after a fork."""
-    with _lock:
-        if os.getpid() not in _shared:
-            _shared[os.getpid()] = Client()
-        return _shared[os.getpid()]
-
-
-def edit(image: "ImageInput | list[ImageInput]", prompt: str, **options: Any) -> ImageResult:
-    """`Client.edit` on a shared client with the default configuration."""
-    return _client().edit(image, prompt, **options)
-
-
-def generate(prompt: str, **options: Any) -> ImageResult:
-    """`Client.generate` on a shared client with the default configuration."""
-    return _client().generate(prompt, **options)

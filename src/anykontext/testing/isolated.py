@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from anykontext.client import sync
+from anykontext.client import shortcuts
 from anykontext.config.files import FILE, HOME_VARIABLE, PATH_VARIABLE
 from anykontext.plugins import SUBSET_VARIABLE, default_registry
 
@@ -30,7 +30,7 @@ def isolated(patch: pytest.MonkeyPatch, folder: Path, config: str) -> Iterator[P
                 patch.delenv(name, raising=False)
         patch.setenv(HOME_VARIABLE, str(folder / "home"))
         patch.setenv(PATH_VARIABLE, str(file))
-        patch.setattr(sync, "_shared", {})
+        patch.setattr(shortcuts, "_shared", {})
         try:
             yield file
         finally:
@@ -41,5 +41,5 @@ def isolated(patch: pytest.MonkeyPatch, folder: Path, config: str) -> Iterator[P
 
 def forget_shared() -> None:
     """Close the client of the shortcuts; the next shortcut makes a new one, and reads the configuration anew."""
-    while sync._shared:
-        sync._shared.popitem()[1].close()
+    while shortcuts._shared:
+        shortcuts._shared.popitem()[1].close()

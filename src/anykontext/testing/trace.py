@@ -13,7 +13,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from anykontext.adapting import Kind, Refused, Reply, Uploaded
-from anykontext.engine.effects import All, Effect, Fault, Flow, Loss, Lost, NotDownloaded, Send, Told
+from anykontext.engine.effects import (
+    All,
+    Aside,
+    Await,
+    Detach,
+    Effect,
+    Fault,
+    Flow,
+    Loss,
+    Lost,
+    NotAdmitted,
+    NotDownloaded,
+    Send,
+    Told,
+)
 from anykontext.engine.watch import Watch
 from anykontext.io.trace import below, effect_line
 from anykontext.model.errors import AnykontextError
@@ -47,17 +61,21 @@ def replay(lines: Sequence[Line], flow: Flow[T], path: str = "") -> T:
     """
     path = path or lines[0]["path"]
     left = iter([one for one in lines if one["path"] == path])
-    rounds = 0
+    rounds, beside = 0, dict[Aside, str]()
     try:
         effect = next(flow)
         while True:
-            rounds += isinstance(effect, All)
-            effect = flow.send(_told(lines, left, effect, path, rounds))
+            rounds += isinstance(effect, All | Detach)
+            if isinstance(effect, Detach):
+                beside[effect.aside] = below(path, rounds, 0)
+            effect = flow.send(_told(lines, left, effect, path, rounds, beside=beside))
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]  # a generator's value is untyped
 
 
-def _told(lines: Sequence[Line], left: Iterable[Line], effect: Effect, path: str, rounds: int) -> Told:
+def _told(
+    lines: Sequence[Line], left: Iterable[Line], effect: Effect, path: str, rounds: int, *, beside: Mapping[Aside, str]
+) -> Told:
     line = next(iter(left), None)
     asked = effect_line(effect)
     if line is None:
@@ -67,6 +85,9 @@ def _told(lines: Sequence[Line], left: Iterable[Line], effect: Effect, path: str
         raise Differs(f"flow {path} asks for {asked}, and the trace has {then}")
     if isinstance(effect, All):
         value: Any = [replay(lines, one, below(path, rounds, index)) for index, one in enumerate(effect.flows)]
+    elif isinstance(effect, Await) and line["told"]["kind"] == "ended":
+        ended = effect.asides[line["told"]["place"]]
+        value = line["told"]["place"], replay(lines, ended.flow, beside[ended])
     else:
         value = value_of(line["told"], effect)
     return Told(value, line["mono"], datetime.fromisoformat(line["wall"]), line["jitter"])
@@ -82,6 +103,8 @@ def value_of(told: Mapping[str, Any], effect: Effect) -> Any:
             return Reply(effect.call, told["status"], told["headers"], data)
         case "Lost":
             return Lost(Loss(told["loss"]), told["message"])
+        case "NotAdmitted":
+            return NotAdmitted(Kind(told["not_admitted"]), told["message"], told["since"])
         case "NotDownloaded":
             return NotDownloaded(Fault(told["fault"]), told["message"], told["status"])
         case "ResultImage":

@@ -132,6 +132,24 @@ def test_json_has_statements_with_their_evidence() -> None:
     assert data(Stranger(webhook=None))["webhook"] is None
 
 
+@pytest.mark.parametrize(
+    ("name", "region", "public", "retention_s"),
+    [
+        ("bfl", "eu", False, None),
+        ("fal", None, {"over_bytes": 4 * 1024 * 1024, "lifetime_s": None}, 3600),
+        ("kie", None, {"over_bytes": 0, "lifetime_s": 3 * 86_400.0}, 14 * 86_400.0),
+        ("together", None, False, None),
+    ],
+)
+def test_json_has_where_data_goes_with_its_evidence(name: str, region: Any, public: Any, retention_s: Any) -> None:
+    found = data(ADAPTERS[name])["residency"]
+
+    assert region == (found["regions"]["value"] or {}).get(f"https://api.eu.{name}.ai")
+    assert (public, retention_s) == (found["public_uploads"]["value"], found["retention_s"]["value"])
+    for one in found.values():
+        assert one["value"] is None or one["evidence"].startswith(f"{name}-")
+
+
 def test_the_command_tells_uploads_and_the_last_check_of_each(cli: Callable[..., Any]) -> None:
     out = cli("providers").out
 

@@ -81,7 +81,7 @@ def _make(images: Sequence[str], prompt: str, given: dict[str, Any]) -> None:
     target = Target.of(given["out"], images[0] if images else "image", model, force=given["force"])
     if "output_format" not in fields and target.output_format:
         fields["output_format"] = target.output_format
-    request = ImageRequest(prompt, tuple(map(_image, images)), **fields)
+    request = ImageRequest(prompt, tuple(map(image_of, images)), **fields)
     names = target.check(request.num_images, request.output_format)
     for image in request.images:
         if image.form != "url":
@@ -92,7 +92,12 @@ def _make(images: Sequence[str], prompt: str, given: dict[str, Any]) -> None:
     work.do()
 
 
-def _image(word: str) -> str | bytes:
+def image_of(word: str) -> str | bytes:
+    """The image that a word names: `-` is standard input.
+
+    Raises:
+        InvalidRequest: There is nothing on it.
+    """
     from anykontext.io.inputs import MAX_BYTES
     from anykontext.model.errors import InvalidRequest
 

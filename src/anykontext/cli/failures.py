@@ -96,9 +96,9 @@ def as_json(error: Exception) -> dict[str, Any]:
     }
     if isinstance(error, Interrupted):
         found |= error.fields
-    if isinstance(error, errors.ProviderError):
+    if isinstance(error, errors.AnykontextError):
         found |= {
-            "kind": str(error.kind),
+            "kind": str(error.kind) if isinstance(error, errors.ProviderError) else None,
             "maybe_charged": error.maybe_charged,
             "job": error.handle.to_dict() if error.handle else None,
             "job_id": error.job_id,

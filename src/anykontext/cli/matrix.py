@@ -17,6 +17,7 @@ from anykontext.adapting import (
     Ratios,
     Sizes,
     Spec,
+    SubmitRate,
     Task,
     Toggle,
 )
@@ -62,7 +63,7 @@ def rows(facts: Facts, prices: Mapping[str, Price]) -> Iterator[Row]:
             yield Row(
                 model,
                 mode,
-                "unknown" if price is None else f"{price.amount} {price.currency}",
+                price_words(price),
                 "none" if able.max_images == 0 else f"1-{able.max_images}" if able.max_images > 1 else "1",
                 {name: words(spec) for name, spec in sorted(able.options.items())},
             )
@@ -77,7 +78,13 @@ def heading(facts: Facts, configured: Sequence[str]) -> str:
 def title(adapter: Adapter, configured: Sequence[str]) -> str:
     """What stands above a provider's table."""
     facts = adapter.facts
-    last = [uploads(facts), *([] if has_task_ids(adapter) else [NO_TASK_IDS]), f"Last verified live: {verified(facts)}"]
+    last = [
+        uploads(facts),
+        f"Regions: {regions(facts)}",
+        f"Results can be fetched for: {kept(facts)}",
+        *([] if has_task_ids(adapter) else [NO_TASK_IDS]),
+        f"Last verified live: {verified(facts)}",
+    ]
     return f"{heading(facts, configured)}\n{inputs(facts)}\n{'. '.join(last)}"
 
 
@@ -134,6 +141,33 @@ def price_of(prices: Mapping[str, Price], model: str, mode: str) -> Price | None
     return prices.get(f"{model}/{mode}", prices.get(model))
 
 
+def price_words(price: Price | None) -> str:
+    """A listed price, in words; that of an image unless another unit is named."""
+    if price is None:
+        return "unknown"
+    return f"{price.amount} {price.currency}{'' if price.unit == 'image' else f' for a {price.unit}'}"
+
+
+def regions(facts: Facts) -> str:
+    """Where the work is done, by base URL; what the provider does not state is not known."""
+    return "; ".join(f"{url}: {region}" for url, region in facts.regions.items()) or "not known"
+
+
+def exposure(facts: Facts) -> str:
+    """Which input images are put where anyone who knows the URL can see them, and for how long."""
+    place = facts.uploads
+    if place is None or not place.public:
+        return "none"
+    which = f"files above {place.over / 1e6:.1f} MB" if place.over else "all files"
+    kept = "not known how long" if place.lifetime_s is None else f"kept {duration(place.lifetime_s)}"
+    return f"{which}; {kept}"
+
+
+def kept(facts: Facts) -> str:
+    """How long a result can be fetched."""
+    return "not known" if facts.retention_s is None else duration(facts.retention_s)
+
+
 def words(spec: Spec) -> str:
     """What an option allows, in words; empty for a plain yes or no."""
     match spec:
@@ -171,9 +205,11 @@ def as_json(adapter: Adapter, prices: Mapping[str, Price], configured: Sequence[
         "check": isinstance(adapter, Checks),
         "images_per_task": facts.images_per_task,
         "max_active": facts.max_active,
+        "submit_rate": _rate(facts.submit_rate),
         "poll_interval_s": facts.poll_interval_s,
         "retention_s": facts.retention_s,
         "regions": dict(facts.regions),
+        "residency": _residency(facts),
         "statuses": _known(facts.statuses),
         "errors": _known(facts.errors),
         "moderation": [_said(one) for one in facts.moderation],
@@ -192,6 +228,10 @@ def _known(table: Mapping[str, Known]) -> dict[str, dict[str, str]]:
     return {name: _said(known) for name, known in table.items()}
 
 
+def _rate(rate: SubmitRate | None) -> dict[str, Any] | None:
+    return None if rate is None else {"submits": rate.submits, "seconds": rate.seconds, "evidence": rate.evidence}
+
+
 def _uploads(facts: Facts) -> dict[str, Any] | None:
     place = facts.uploads
     if place is None:
@@ -202,6 +242,20 @@ def _uploads(facts: Facts) -> dict[str, Any] | None:
         "lifetime_s": place.lifetime_s,
         "evidence": place.evidence,
     }
+
+
+def _residency(facts: Facts) -> dict[str, dict[str, Any]]:
+    """Where data goes and how long it stays; None is not known."""
+    place = facts.uploads
+    evidence = {"regions": facts.evidence.get("regions"), "retention_s": facts.evidence.get("retention_s")}
+    public = None if place is None else {"over_bytes": place.over, "lifetime_s": place.lifetime_s}
+    found = {
+        "regions": dict(facts.regions) or None,
+        "public_uploads": public if place is not None and place.public else False,
+        "retention_s": facts.retention_s,
+    }
+    evidence["public_uploads"] = facts.inputs.evidence if place is None else place.evidence
+    return {name: {"value": value, "evidence": evidence[name]} for name, value in found.items()}
 
 
 def _model(name: str, hosted: ModelFacts, prices: Mapping[str, Price]) -> dict[str, Any]:
@@ -225,7 +279,7 @@ def _mode(able: ModeFacts, price: Price | None) -> dict[str, Any]:
             "basis": "listed",
             "unit": price.unit,
             "source": price.source,
-            "date": price.date.isoformat(),
+            "date": price.date.isoformat() if price.date else None,
             "evidence": price.evidence,
         },
         "options": {name: _spec(spec) for name, spec in able.options.items()},

@@ -203,6 +203,21 @@ def edit_words(words: Sequence[str]) -> tuple[list[str], str]:
     return images, prompt
 
 
+def plan_words(words: Sequence[str]) -> tuple[list[str], str]:
+    """The images, if any, and the prompt of `plan`.
+
+    Raises:
+        InvalidRequest: The prompt is missing, or a word is no image.
+    """
+    from anykontext.model.errors import InvalidRequest
+
+    if not words:
+        raise InvalidRequest("the PROMPT is missing: the words that say what to show, or what to do with an IMAGE")
+    if len(words) == 1 and not _is_image(words[0]):
+        return [], words[0]
+    return edit_words(words)
+
+
 _EXAMPLE = 'for example: anykontext edit photo.jpg "make it blue" -o blue.jpg'
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif", ".heic", ".heif")
 

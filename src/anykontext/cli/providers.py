@@ -36,6 +36,8 @@ def providers(**given: Any) -> None:
         configured = _configured(given["config"], say, registry)
         broken = _broken(registry)
         prices = {name: _prices(registry, name, broken) for name in registry.adapters}
+        for old in _old(prices):
+            say.warning(old)
         for trouble in broken:
             say.warning(f"{trouble['message']}. {trouble['remedy']}")
         if say.as_json:
@@ -77,6 +79,23 @@ def _broken(registry: "Registry") -> list[dict[str, str]]:
         message = f"two plugins bring an adapter {name!r}: {' and '.join(whose)}"
         found.append({"plugin": name, "message": message, "remedy": "Uninstall one of them"})
     return found
+
+
+def _old(prices: "Mapping[str, Mapping[str, Price]]") -> list[str]:
+    """What is to be said of price lists that have grown old."""
+    from datetime import UTC, datetime
+
+    from anykontext.routing.prices import is_old
+
+    today = datetime.now(UTC).date()
+    dates = {
+        name: [one.date for one in lines.values() if one.date and is_old(one, today)] for name, lines in prices.items()
+    }
+    return [
+        f"listed prices of {name} are of {min(found)}, more than a year ago, and may be wrong"
+        for name, found in dates.items()
+        if found
+    ]
 
 
 def _prices(registry: "Registry", name: str, broken: list[dict[str, str]]) -> "Mapping[str, Price]":

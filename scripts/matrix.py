@@ -52,6 +52,17 @@ COLUMNS = (
     *("provider", "model", "edit", "generate", "input images", "safety", "ratios", "sizes", "seeds", "formats"),
     *("images per task", "price of an image", "cancel", "task ids", "last verified live"),
 )
+RESIDENCY = """
+## Where data goes
+
+A route with `regions` takes only what is known to be done there, by the base URL in use: one of your own, such as a
+proxy, is in no known region. A route with `public_uploads = false` takes no candidate that would put an image of the
+request on a public URL; an image that you give as a URL yourself lies where you have put it.
+"""
+RESIDENCY_COLUMNS = (
+    *("provider", "region of each base URL", "evidence", "input images on a public URL", "evidence"),
+    *("a result can be fetched for", "evidence"),
+)
 
 
 def page(adapters: Mapping[str, Adapter], prices: Mapping[str, Mapping[str, Price]], readmes: Mapping[str, str]) -> str:
@@ -63,7 +74,8 @@ def page(adapters: Mapping[str, Adapter], prices: Mapping[str, Mapping[str, Pric
         readmes: The READMEs beside the adapters, by name: they hold the evidence of each quirk.
     """
     summary = [row for name, adapter in adapters.items() for row in summary_of(adapter, prices[name])]
-    parts = [HEAD, *table(COLUMNS, summary), FOOT]
+    where_to = [residency_of(adapter.facts) for adapter in adapters.values()]
+    parts = [HEAD, *table(COLUMNS, summary), FOOT, RESIDENCY, *table(RESIDENCY_COLUMNS, where_to)]
     for name, adapter in adapters.items():
         parts += ["", *provider(adapter, prices[name], readmes[name])]
     return "\n".join(parts) + "\n"
@@ -94,6 +106,16 @@ def summary_of(adapter: Adapter, prices: Mapping[str, Price]) -> Iterator[tuple[
         )
 
 
+def residency_of(facts: Facts) -> tuple[str, ...]:
+    """Where data goes and how long it stays, with the evidence of each."""
+    of, place = facts.evidence.get, facts.uploads
+    return (
+        *(facts.name, matrix.regions(facts), of("regions", "")),
+        *(matrix.exposure(facts), facts.inputs.evidence if place is None else place.evidence),
+        *(matrix.kept(facts), of("retention_s", "")),
+    )
+
+
 def both(modes: Mapping[str, ModeFacts], option: str) -> str:
     """What a model allows of an option; by mode where they differ."""
     said = {mode: one_of(able, option) for mode, able in modes.items()}
@@ -119,7 +141,7 @@ def allowed(spec: Spec) -> str:
 def price_words(prices: Mapping[str, Price], model: str, modes: Iterable[str]) -> str:
     """The listed prices of an image; by mode where they differ."""
     said = {mode: matrix.price_of(prices, model, mode) for mode in modes}
-    words = {mode: "unknown" if one is None else f"{one.amount} {one.currency}" for mode, one in said.items()}
+    words = {mode: matrix.price_words(one) for mode, one in said.items()}
     if len(set(words.values())) == 1:
         return next(iter(words.values()))
     return ", ".join(f"{mode} {one}" for mode, one in words.items())
@@ -193,13 +215,11 @@ def basics(adapter: Adapter) -> Iterator[tuple[str, str, str]]:
     yield "the key may go to", f"the hosts above; over https to {', '.join(facts.trusted)} and below", of("trusted", "")
     if facts.delivery:
         yield "results lie at", ", ".join(f"`{host}`" for host in facts.delivery), of("delivery", "")
-    regions = "; ".join(f"{url}: {region}" for url, region in facts.regions.items())
-    yield "regions", regions or "not known", of("regions", "")
+    yield "regions", matrix.regions(facts), of("regions", "")
     yield "input images", matrix.inputs(facts).removeprefix("Input images: "), facts.inputs.evidence
     place = facts.uploads
     yield "uploads", upload_words(adapter), place.evidence if place else ""
-    kept = "not known" if facts.retention_s is None else matrix.duration(facts.retention_s)
-    yield "a result can be fetched for", kept, of("retention_s", "")
+    yield "a result can be fetched for", matrix.kept(facts), of("retention_s", "")
     yield from follow(adapter)
     yield from (
         ("webhook", facts.webhook.words, facts.webhook.evidence) if facts.webhook else ("webhook", "none known", ""),
@@ -222,6 +242,9 @@ def follow(adapter: Adapter) -> Iterator[tuple[str, str, str]]:
     most = "no limit of its own" if facts.max_active is None else str(facts.max_active)
     fewer = [f"{one.max_active} of {name}" for name, one in facts.models.items() if one.max_active is not None]
     yield "tasks at once that the client keeps to", ", ".join([most, *fewer]), of("max_active", "")
+    rate = facts.submit_rate
+    if rate is not None:
+        yield "submits that the client keeps to", f"{rate.submits} in {rate.seconds:g} seconds", rate.evidence
     yield "images of one task, at most", str(facts.images_per_task), of("images_per_task", "")
     wish = "a wish: the image may come, and be billed, all the same"
     yield "cancel", wish if isinstance(adapter, Cancels) else "no", ""
@@ -285,7 +308,14 @@ def price_table(prices: Mapping[str, Price]) -> list[str]:
     if not prices:
         return ["None known."]
     rows = [
-        (name, f"{one.amount} {one.currency}", one.unit, one.date.isoformat(), one.source, one.evidence)
+        (
+            name,
+            f"{one.amount} {one.currency}",
+            one.unit,
+            one.date.isoformat() if one.date else "",
+            one.source,
+            one.evidence,
+        )
         for name, one in prices.items()
     ]
     return table(("model", "price", "of one", "date", "source", "evidence"), rows)

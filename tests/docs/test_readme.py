@@ -54,7 +54,23 @@ def test_the_second_example_names_each_end(
     assert printed in capsys.readouterr().out
 
 
-def test_the_example_config_loads(user: Path) -> None:
+def test_many_at_once_are_saved_and_their_cost_is_told(user: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (user / "photos").mkdir()
+    for name in ("one", "two"):
+        shutil.copy(ROOT / "docs/images/coffee.png", user / f"photos/{name}.png")
+    with Sandbox(providers=["bfl"], seconds=0.05) as sandbox:
+        (user / "anykontext.toml").write_text(sandbox.config_toml())
+
+        exec(blocks("python")[3], {"ak": ak})
+
+    assert ["one-orange.jpg", "two-orange.jpg"] == sorted(path.name for path in user.glob("*-orange.jpg"))
+    assert re.search(r"bfl +acme +0\.08 USD", capsys.readouterr().out)
+
+
+def test_the_example_config_loads(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(user))
+    (user / ".config").mkdir()
+    (user / ".config/bfl.key").touch(mode=0o600)
     config = ak.Config(**tomllib.loads(blocks("toml")[0]))
 
     assert ["bfl", "bfl-eu"] == sorted(config.providers)

@@ -45,7 +45,7 @@ def test_sigterm_is_as_ctrl_c_and_the_sandbox_ends_with_the_command(start: Calla
     running = start(*EDIT, "--sandbox", "--seconds", "30")
     running.said("accepted by bfl")
     running.send(signal.SIGTERM)
-    running.end().refused("Interrupted: job job_", "anykontext jobs resume job_", "The sandbox has ended", code=130)
+    running.end().refused("Interrupted: job job_", "anykontext jobs resume '{", "The sandbox has ended", code=130)
 
 
 @pytest.mark.sandbox

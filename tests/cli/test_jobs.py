@@ -440,10 +440,26 @@ class TestResolve:
         assert set(found) == LISTED
         assert (found["state"], found["maybe_charged"], found["cost"]) == ("failed", False, None)
 
-    def test_what_has_nothing_to_resolve_is_2(self, cli: Cli, made: str, late: str) -> None:
+    def test_what_has_nothing_to_resolve_is_2(self, cli: Cli, made: str) -> None:
         cli("jobs", "resolve", made, "--charged").refused("nothing to resolve")
-        cli("jobs", "resolve", late, "--charged").refused("may end by itself", f"jobs resume {late}")
-        assert {one["state"] for one in cli("jobs", "list", "--json").json} == {"succeeded", "running"}
+        assert only(cli)["state"] == "succeeded"
+
+    def test_one_that_a_process_works_on_is_not_resolved(self, cli: Cli, late: str) -> None:
+        store = Core("anykontext.toml", "httpx", None).store
+        assert store.claims.take(late)
+        cli("jobs", "resolve", late, "--charged").refused("a process works on it", f"jobs resume {late}")
+        store.close()
+        assert only(cli)["state"] == "running"
+
+    def test_one_that_runs_for_ever_and_that_nobody_works_on_is_resolved(self, cli: Cli, late: str) -> None:
+        ended = cli("jobs", "resolve", late, "--charged")
+        assert "running before, failed now; 0.04 USD was spent" in ended.out
+
+
+class TestSandbox:
+    def test_what_a_sandbox_made_is_in_no_ledger_of_the_users(self, cli: Cli, bfl: Emulator) -> None:
+        assert cli("edit", "photo.jpg", "make it blue", "--sandbox", "-o", "out.jpg").code == 0
+        assert cli("jobs", "list", "--json").json == []
 
 
 class TestForget:

@@ -94,8 +94,6 @@ def as_json(error: Exception) -> dict[str, Any]:
         "job_id": None,
         "attempts": [],
     }
-    if isinstance(error, Interrupted):
-        found |= error.fields
     if isinstance(error, errors.AnykontextError):
         found |= {
             "kind": str(error.kind) if isinstance(error, errors.ProviderError) else None,
@@ -104,4 +102,6 @@ def as_json(error: Exception) -> dict[str, Any]:
             "job_id": error.job_id,
             "attempts": [attempt.to_json() for attempt in error.attempts],
         }
+    if isinstance(error, Interrupted):
+        found |= error.fields
     return found

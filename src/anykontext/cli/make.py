@@ -16,6 +16,7 @@ from anykontext.cli.progress import display, tell_adjustment
 from anykontext.cli.say import Say
 from anykontext.cli.target import Target
 from anykontext.client import Client
+from anykontext.client.asking import FINAL
 from anykontext.config import Config
 from anykontext.io.files import media_type_of
 from anykontext.model.errors import Kind, ProviderError
@@ -23,11 +24,7 @@ from anykontext.model.events import Event
 from anykontext.model.job import JobHandle
 from anykontext.model.result import ImageResult, ResultImage
 
-# Ends of a question: the task may still run, or its image may still be fetched.
-OPEN = {
-    *(Kind.DEADLINE_EXCEEDED, Kind.PROTOCOL_ERROR, Kind.UNAVAILABLE, Kind.AUTHENTICATION_FAILED, Kind.RATE_LIMITED),
-    *(Kind.REQUEST_REJECTED, Kind.OUT_OF_CREDIT),
-}
+OPEN = frozenset(Kind) - FINAL  # ends of a question: the task may still run, or its image may still be fetched
 Run = Callable[[Client, Callable[[Event], None]], ImageResult]
 
 

@@ -260,7 +260,7 @@ class Client:
             charged: Whether the provider has charged for it.
 
         Raises:
-            InvalidRequest: The ledger does not know the job, it may still end by itself, or no money is at risk.
+            InvalidRequest: The ledger does not know the job, a process works on it, or no money is at risk.
         """
         self._check_usable()
         return self._core.store.resolve(job_id, charged=charged)

@@ -37,7 +37,8 @@ _LEASE = f"CASE WHEN lease_until > :now + {2 * LEASE_S} THEN 0.0 ELSE lease_unti
 _JOBS = f"""SELECT * FROM (SELECT job_id, request_digest, prompt, prompt_sha256, model, mode, tags, tenant,
     idempotency_key, created_at, updated_at, deadline_at, version, owner, {_LEASE} AS lease_until, result, error,
     surplus, {OPEN_TASK} AS has_open_task,
-    (SELECT provider FROM sends s WHERE s.job_id = j.job_id ORDER BY attempt DESC, send DESC LIMIT 1) AS provider,
+    COALESCE((SELECT provider FROM sends s WHERE s.job_id = j.job_id AND s.attempt = j.ended_by LIMIT 1),
+        (SELECT provider FROM sends s WHERE s.job_id = j.job_id ORDER BY attempt DESC, send DESC LIMIT 1)) AS provider,
     EXISTS (SELECT 1 FROM money m WHERE m.job_id = j.job_id AND money = 'risk') AS at_risk,
     EXISTS (SELECT 1 FROM money m WHERE m.job_id = j.job_id AND money = 'spent') AS charged,
     CASE WHEN state IN ('queued', 'running') AND {_LEASE} <= :now

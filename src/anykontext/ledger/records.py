@@ -80,7 +80,7 @@ class JobRecord(Record):
         result: What `told_result` made of the result; None while there is none.
         error: What `told_error` made of the error.
         surplus: Whether a success came after the job had ended otherwise; the events tell of it.
-        provider: That of the latest submit.
+        provider: That of the attempt whose images ended it, else of the latest submit.
         at_risk: Whether money may have been spent on it that is not settled.
         charged: Whether money was spent on it.
         has_open_task: Whether a task that can be asked for has not ended, as far as is known: its image may still come,

@@ -59,7 +59,7 @@ def _table(store: Any, found: Any, say: Any) -> None:
 
     rows = []
     for job in found:
-        cost = cost_of(job, store.ledger.sends(job.job_id) if job.charged else ())
+        cost = cost_of(store.ledger.sends(job.job_id) if job.charged else ())
         who = f"{job.provider or '-'}/{job.model}"
         rows.append([job.job_id, short(job.created_at), who, str(job.state), money_of(job, cost)])
     most = PLAIN

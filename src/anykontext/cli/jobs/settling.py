@@ -31,7 +31,7 @@ def resolve(job_id: str, *, charged: bool, not_charged: bool, **given: Any) -> N
     with logs(say), looked_up(given["config"]) as store:
         before = store.record(job_id)
         after = store.resolve(job_id, charged=charged)
-        cost = cost_of(after, store.ledger.sends(job_id))
+        cost = cost_of(store.ledger.sends(job_id))
         if say.as_json:
             say.result(json.dumps(listed(after, store.ledger)))
             return

@@ -67,7 +67,7 @@ class Past:
         return cls(last.model if last else job.model, len(last.tasks) if last else 1, last, job_id, in_work)
 
     def result(self, client: Client, *, on_event: Callable[[Event], None], **call: Any) -> ImageResult:
-        """Wait for it; a job of the ledger that ended while its task may not have is asked for once more.
+        """Wait for it; a job of the ledger that ended while its task may not have is asked for again by that.
 
         Raises:
             ProviderError: It gave no image.
@@ -76,19 +76,15 @@ class Past:
             assert self.handle is not None
             return client.resume(self.handle, on_event=on_event, **call).wait()
         job = client.resume(self.job_id, on_event=on_event, **call)
-        if is_ended(job.state):
-            try:
-                return job.wait()
-            except ProviderError as error:
-                if isinstance(error, ResultExpired) and error.handle is not None:
-                    error.add_note(
-                        "The provider may still have the images: anykontext jobs resume "
-                        f"'{error.handle.to_json()}' asks for them, and pays nothing"
-                    )
-                if error.kind not in OPEN or error.handle is None or not error.maybe_charged:
-                    raise
-                job = client.resume(error.handle, on_event=on_event, **call)
-        return job.wait()
+        try:
+            return job.wait()
+        except ResultExpired as error:
+            if error.handle is not None:
+                error.add_note(
+                    "The provider may still have the images: anykontext jobs resume "
+                    f"'{error.handle.to_json()}' asks for them, and pays nothing"
+                )
+            raise
 
 
 def read_word(word: str) -> JobHandle | str:

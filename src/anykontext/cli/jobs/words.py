@@ -5,7 +5,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from anykontext.io.spool import Spool
 from anykontext.ledger import HandleRecord, JobRecord, Ledger, SendRecord, is_ended
 from anykontext.model.errors import InvalidRequest
 from anykontext.model.job import JobState
-from anykontext.model.money import NOTHING, Cost
+from anykontext.model.money import Cost
 
 _AGO = re.compile(r"(\d{1,6})\s*(m|h|d|w)", re.IGNORECASE)
 _UNIT_S = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -84,15 +83,10 @@ def one_line(prompt: str | None, sha256: str | None, most: int) -> str:
     return text if len(text) <= most else text[: max(most - 1, 0)] + "…"
 
 
-def cost_of(job: JobRecord, sends: Sequence[SendRecord]) -> Cost | None:
-    """What a job has cost; None while nothing is known to have been charged."""
-    if job.result is not None:
-        told = job.result["cost"]
-        return Cost(None if told["amount"] is None else Decimal(told["amount"]), told["currency"], told["basis"])
-    spent = [one for one in sends if one.money == "spent"]
-    if not spent:
-        return None
-    return sum((_paid(one) for one in spent), start=NOTHING)
+def cost_of(sends: Sequence[SendRecord]) -> Cost | None:
+    """What a job has cost with all of its attempts; None while nothing is known to have been charged."""
+    spent = [_paid(one) for one in sends if one.money == "spent"]
+    return sum(spent[1:], start=spent[0]) if spent else None
 
 
 def _paid(send: SendRecord) -> Cost:
@@ -105,7 +99,7 @@ def _paid(send: SendRecord) -> Cost:
 def listed(job: JobRecord, ledger: Ledger) -> dict[str, Any]:
     """The object of `jobs list --json`."""
     found = latest_handles(ledger.handles(job.job_id))
-    cost = cost_of(job, ledger.sends(job.job_id) if job.charged else ())
+    cost = cost_of(ledger.sends(job.job_id) if job.charged else ())
     return {
         "id": job.job_id,
         "provider": job.provider,

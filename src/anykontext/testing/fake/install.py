@@ -92,7 +92,7 @@ def _only(_driver: object, client: object, _url: str, _provider: object) -> obje
 def _cut_off(patch: pytest.MonkeyPatch) -> None:
     """Close the other way out: the uploads by a vendor's SDK."""
 
-    def refused(effect: Upload) -> Lost:
+    def refused(effect: Upload, used: object = None) -> Lost:  # noqa: ARG001 - no key is used
         return Lost(Loss.FORBIDDEN, _refusal(effect.provider.name))
 
     for module in (drive_sync, drive_async):

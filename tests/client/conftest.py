@@ -44,7 +44,7 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def hasty(watch: Watch, troubles: int, asked: float | None, *, first_s: float) -> float:
-    return min(pace.repeat_after(watch, troubles, asked, first_s=first_s), 0.02)
+    return min(pace.repeat_after(watch, troubles, asked, first_s=first_s), 0.005)
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
 """A contract that cannot fail is worth nothing: adapters with one defect each fail in the tests that are for it."""
 
 import os
+import re
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -23,6 +24,8 @@ from . import broken_adapters, test_bfl, test_fal, test_kie, test_together
 FILE = Path(__file__).with_name("broken_adapters.py")
 # What takes long and sees none of these defects, and what knows more models than the one that they have.
 QUICKLY = "not huge and not any_change and not Client and not prices and not request-moderated"
+# What pytest does for each of many thousand tests and nobody looks at here.
+BARE = ("-q", "--tb=no", "--capture=no", "-p", "no:cacheprovider", "-p", "no:logging")
 
 # Adapter -> the tests that must fail, and no other.
 EXPECTED: dict[str, set[str]] = {
@@ -120,10 +123,7 @@ def failures(folder: Path, chosen: str, *suites: str) -> Mapping[str, set[str]]:
         "-m",
         "pytest",
         *(f"{FILE}::Test{suite}" for suite in suites),
-        "-q",
-        "--tb=no",
-        "-p",
-        "no:cacheprovider",
+        *BARE,
         "-k",
         chosen,
     ]
@@ -262,27 +262,45 @@ MISTAKES = {  # what stands there -> what is written instead, and what the sente
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "sentence"),
-    [(old, new, sentence) for old, changes in MISTAKES.items() for new, sentence in changes.items()],
+    ("index", "sentence"),
+    list(enumerate(sentence for made in MISTAKES.values() for sentence in made.values())),
     ids=str,
 )
-def test_a_mistake_of_the_author_is_one_sentence(tmp_path: Path, old: str, new: str, sentence: str) -> None:
-    text = A_STRANGERS_TESTS.replace(old, new)
-    (tmp_path / "strange.py").write_text(A_STRANGERS_ADAPTER, encoding="utf-8")
-    (tmp_path / "test_strange.py").write_text(f"from anykontext_bfl.emulator import Emulator as Bfl\n{text}")
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_strange.py"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTEST_ADDOPTS": ""},
+def test_a_mistake_of_the_author_is_one_sentence(mistaken: Sequence[str], index: int, sentence: str) -> None:
+    assert sentence in mistaken[index]
+    assert "Traceback" not in mistaken[index]
+
+
+@pytest.fixture(scope="module")
+def mistaken(tmp_path_factory: pytest.TempPathFactory) -> Sequence[str]:
+    """What one run of pytest says of a module with each of the mistakes."""
+    folder = tmp_path_factory.mktemp("mistaken")
+    changes = [(old, new) for old, made in MISTAKES.items() for new in made]
+    (folder / "strange.py").write_text(A_STRANGERS_ADAPTER, encoding="utf-8")
+    for index, (old, new) in enumerate(changes):
+        text = A_STRANGERS_TESTS.replace(old, new)
+        assert text != A_STRANGERS_TESTS
+        (folder / f"test_{index:02}.py").write_text(f"from anykontext_bfl.emulator import Emulator as Bfl\n{text}")
+    run = strangers(folder, "-q")
+    head, *told = re.split(r"^_+ ERROR collecting test_[0-9]+\.py _+$", run.stdout, flags=re.MULTILINE)
+
+    assert f"{len(changes)} errors in" in run.stdout
+    assert len(changes) == len(told)
+    assert "Traceback" not in head
+    told[-1] = told[-1].partition("short test summary")[0]
+    return told
+
+
+def strangers(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Plain pytest over what a stranger wrote."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *options, "-p", "no:cacheprovider"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder), "PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
         check=False,
     )
-
-    assert text != A_STRANGERS_TESTS
-    assert sentence in run.stdout
-    assert "1 error in" in run.stdout
-    assert "Traceback" not in run.stdout
 
 
 @pytest.mark.parametrize(
@@ -305,14 +323,7 @@ def test_a_documented_reply_that_means_nothing_is_refused(purpose: Any, means: A
 def test_a_strangers_plugin_needs_one_class_and_plain_pytest(tmp_path: Path) -> None:
     (tmp_path / "strange.py").write_text(A_STRANGERS_ADAPTER, encoding="utf-8")
     (tmp_path / "test_strange.py").write_text(A_STRANGERS_TESTS, encoding="utf-8")
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "test_strange.py"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTEST_ADDOPTS": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = strangers(tmp_path, "-q", "-rs")
     reasons = [line for line in run.stdout.splitlines() if line.startswith("SKIPPED")]
 
     assert run.returncode == 0, run.stdout[-3000:]

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -156,12 +157,18 @@ class Contract:
         Raises:
             pytest.Collector.CollectError: The class is not written as it should be; a sentence tells.
         """
-        if wrong := mistake(type(self), Contract, Documented):
+        if wrong := self._mistake():
             raise pytest.Collector.CollectError(wrong)
         for name in metafunc.fixturenames:
             source = getattr(self, f"{name}_cases", None)
             if source is not None:
                 metafunc.parametrize(name, source())
+
+    @classmethod
+    @cache
+    def _mistake(cls) -> str:
+        """What is wrong with the class: each of its hundred tests asks for it."""
+        return mistake(cls, Contract, Documented)
 
     def kind_cases(self) -> list[ParameterSet]:
         """Both clients."""

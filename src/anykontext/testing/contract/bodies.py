@@ -70,11 +70,8 @@ def replaced(document: Any, path: tuple[Any, ...], value: Any) -> Any:
     """A JSON document with another value at a path."""
     if not path:
         return value
-    changed = copy.deepcopy(document)
-    place = changed
-    for step in path[:-1]:
-        place = place[step]
-    place[path[-1]] = value
+    changed = document.copy()  # what lies beside the path is shared, and not changed by anybody
+    changed[path[0]] = replaced(document[path[0]], path[1:], value)
     return changed
 
 

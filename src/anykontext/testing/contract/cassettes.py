@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -91,9 +92,7 @@ class CassettesContract(Contract):
         assert isinstance(walk.states[-1], Succeeded | Failed | Refused | Balance)
 
     def _exchanges(self, cassette: Path) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-        import yaml
-
-        found = yaml.safe_load(cassette.read_text(encoding="utf-8"))
+        found = _parsed(cassette.read_text(encoding="utf-8"))
         return [(one["request"], one["response"]) for one in found["interactions"]]
 
     def _asked(self, request: Mapping[str, Any], walk: Walk) -> Call | None:
@@ -116,6 +115,13 @@ class CassettesContract(Contract):
             walk.fetch = state.call
         if isinstance(state, Succeeded):
             walk.links |= {_place(one.url) for one in state.outputs if one.url}
+
+
+@lru_cache(maxsize=64)  # several tests read each, and the parser is slow
+def _parsed(text: str) -> Any:
+    import yaml
+
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
 
 
 def _place(url: str) -> str:

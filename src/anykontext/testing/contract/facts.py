@@ -106,6 +106,7 @@ class FactsContract(Contract):
         assert min(facts.not_found_polls, facts.unreadable_polls) >= 0
         assert facts.images_per_task >= 1
         assert facts.max_active is None or facts.max_active >= 1
+        assert facts.submit_rate is None or min(facts.submit_rate.submits, facts.submit_rate.seconds) > 0
         assert facts.retention_s is None or facts.retention_s > 0
         assert min(facts.inputs.max_bytes, facts.inputs.max_pixels) > 0
 
@@ -148,7 +149,7 @@ class FactsContract(Contract):
         names = {one.name for one in dataclasses.fields(facts)}
         told = [facts.inputs.evidence, *facts.evidence.values(), *(one.evidence for one in facts.models.values())]
         told += [one.evidence for one in self._known()]
-        told += [facts.uploads.evidence] if facts.uploads else []
+        told += [one.evidence for one in (facts.uploads, facts.submit_rate) if one is not None]
 
         assert [one for one in told if not self.is_evidence(one)] == []
         assert [name for name in facts.evidence if name not in names] == []

@@ -26,7 +26,7 @@ CLIENTS: dict[str, Any] = {"Client": Client, "AsyncClient": AsyncClient}
 
 
 def _hasty(watch: Watch, troubles: int, asked: float | None, *, first_s: float) -> float:
-    return min(pace.repeat_after(watch, troubles, asked, first_s=first_s), 0.02)
+    return min(pace.repeat_after(watch, troubles, asked, first_s=first_s), 0.005)
 
 
 class Twin:

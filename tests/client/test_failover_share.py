@@ -153,6 +153,47 @@ def test_a_job_that_is_left_at_the_deadline_is_still_followed(two: Twin, both: d
     assert "bfl" == record(two, job_id).result["provider"]
 
 
+def test_the_key_gives_the_image_that_the_caller_got_and_all_that_was_spent(
+    two: Twin, both: dict[str, Emulator]
+) -> None:
+    both["fal"].inject("submit-slow")
+    both["fal"].slow_seconds = 0.6
+
+    def clear() -> None:
+        while not both["fal"].counters["submits"]:
+            time.sleep(0.01)
+        both["bfl"].clear()
+
+    threading.Thread(target=clear, daemon=True).start()
+    first = two.edit(route=route(), deadline=2, idempotency_key="k")
+    assert ("fal", "0.08", ["succeeded"] * 2) == (
+        first.provider, str(first.spent.amount), [one.outcome for one in first.attempts],
+    )  # fmt: skip
+
+    again = two.edit(route=route(), deadline=2, idempotency_key="k")
+    by_id = two.wait(two.wait(two.client.resume(first.job_id)).wait())
+
+    assert [first.image.sha256] * 2 == [again.image.sha256, by_id.image.sha256]
+    assert [(first.spent, "fal")] * 2 == [(one.spent, one.provider) for one in (again, by_id)]
+    assert ["succeeded"] * 2 == [one.outcome for one in again.attempts]
+    (late,) = surplus(two, first.job_id)
+    assert "bfl" == late["provider"]
+
+
+def test_a_job_whose_attempts_all_end_on_the_side_has_ended(two: Twin, both: dict[str, Emulator]) -> None:
+    both["fal"].inject("never-ends")
+    for one in both.values():
+        one.inject("failed")
+    with pytest.raises(ak.DeadlineExceeded) as caught:
+        two.edit(route=route(), deadline=0.8)
+    job_id: Any = caught.value.job_id  # type: ignore[attr-defined]
+    for one in both.values():
+        one.clear()
+
+    assert within(two, 5, lambda: record(two, job_id).state == "failed")
+    assert not record(two, job_id).at_risk
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_client_that_closes_lets_a_left_attempt_go_to_others(kind: str, both: dict[str, Emulator]) -> None:
     both["fal"].inject("never-ends")

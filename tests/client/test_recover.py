@@ -420,7 +420,8 @@ class TestEveryAttempt:
         if ended is ak.JobState.SUCCEEDED:
             told = {"images": [{"sha256": "0" * 64}]}
             ledger.finish(job_id, ended, owner=DEAD, attempt=1, result=told, cost=Cost(PRICE)).result()
-        else:  # a late handle of an attempt that had been called lost
+        else:  # a late handle of an attempt that had been called refused
+            ledger.sent_end(job_id, 0, 0, "refused", kind="unavailable", owner=DEAD).result()
             ledger.sent_end(job_id, 1, 0, "accepted", kind="moderated", owner=DEAD).result()
             ledger.finish(job_id, ended, owner=DEAD, attempt=1).result()
             ledger.accepted(job_id, 0, 0, replace(tasks[0], job_id=job_id), owner=DEAD).result()
@@ -453,6 +454,25 @@ class TestEveryAttempt:
         (outcome,) = recovered(twin)
 
         assert (ak.JobNotFound, "failed") == (type(outcome.error), state(twin, job_id))
+        assert [] == recovered(twin)
+
+    @pytest.mark.parametrize("call", ["recover", "resume"])
+    def test_a_job_of_which_a_submit_was_lost_stays_unknown_when_another_attempt_fails(
+        self, twin: Twin, tasks: list[ak.JobHandle], call: str
+    ) -> None:
+        job_id = job_of(ledger_of(twin), [None], [stranger(tasks[0])])
+
+        if call == "recover":
+            error: Any = recovered(twin)[0].error
+        else:
+            with pytest.raises(ak.OutcomeUnknown) as caught:
+                twin.wait(twin.wait(twin.client.resume(job_id)).wait())
+            error = caught.value
+
+        assert [ak.OutcomeUnknown, ak.JobNotFound] == [type(error), type(error.errors[0])]
+        assert [job_id] == [one.job_id for one in twin.wait(twin.client.jobs(state="unknown"))]
+        with pytest.raises(ak.OutcomeUnknown):
+            twin.wait(twin.wait(twin.client.resume(job_id)).wait())
         assert [] == recovered(twin)
 
     def test_one_that_cannot_be_asked_for_here_keeps_the_job_open(self, twin: Twin, tasks: list[ak.JobHandle]) -> None:
@@ -591,6 +611,30 @@ class TestAskedAgain:
         assert record is not None
         assert (ended, True, False) == (record.state, record.surplus, record.at_risk)
         assert 1 == bfl.counters["submits"]
+
+    @pytest.mark.usefixtures("quick")
+    def test_a_surplus_image_that_could_not_be_fetched_is_recovered_later(
+        self, twin: Twin, bfl: Emulator, tasks: list[ak.JobHandle], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real, shift = time.time, [0.0]
+        monkeypatch.setattr(time, "time", lambda: real() + shift[0])
+        job_id = job_of(ledger_of(twin), [tasks[0]], [tasks[1]])
+        ledger_of(twin).take_over(job_id, DEAD, lease_s=0).result()
+        told = {"images": [{"sha256": "0" * 64}]}
+        ledger_of(twin).finish(job_id, ak.JobState.SUCCEEDED, owner=DEAD, attempt=1, result=told, cost=Cost(PRICE))
+        bfl.inject("not-an-image")
+        (outcome,) = recovered(twin)
+        assert isinstance(outcome.error, ak.ProtocolError)
+        bfl.clear()
+
+        assert [] == recovered(twin)
+        shift[0] = 61.0
+        (outcome,) = recovered(twin)
+
+        assert (None, 1) == (outcome.error, outcome.result.seed)  # type: ignore[union-attr]
+        record = ledger_of(twin).job(job_id)
+        assert record is not None
+        assert ("succeeded", True, False) == (record.state, record.surplus, record.at_risk)
 
     def test_a_refused_image_is_not_asked_for_again(self, twin: Twin, bfl: Emulator) -> None:
         bfl.inject("moderated-output")

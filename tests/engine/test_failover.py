@@ -202,7 +202,7 @@ def test_money_at_risk_of_an_earlier_attempt_is_on_the_last_error(lab: SimpleNam
     assert isinstance(error, AllCandidatesFailed)
     assert (True, False) == (error.maybe_charged, error.retryable)
     assert [True, False] == [one.maybe_charged for one in error.attempts]
-    assert [JobState.FAILED] == [one.state for one in world.events(Finished)]
+    assert [JobState.UNKNOWN] == [one.state for one in world.events(Finished)]
 
 
 def test_candidates_share_one_deadline(lab: SimpleNamespace) -> None:

@@ -57,6 +57,11 @@ def endless_first(lab: SimpleNamespace, *second: Any) -> list[Any]:
     return [answer] * 100
 
 
+def job_ends(world: Any) -> list[tuple[int, JobState, bool]]:
+    entries = [one.entry for one in world.all_of(Persist)]
+    return [(one.attempt, one.state, one.aside) for one in entries if isinstance(one, JobEnd)]
+
+
 # --- the rule
 
 
@@ -301,7 +306,7 @@ def test_it_is_returned_when_the_next_candidate_fails(lab: SimpleNamespace) -> N
     assert [("a", "succeeded"), ("b", "request_rejected")] == [(one.provider, one.outcome) for one in result.attempts]
     assert Decimal("0.04") == result.spent.amount
     assert [JobState.SUCCEEDED] == [one.state for one in world.events(Finished)]
-    assert [] == [one for one in world.all_of(Persist) if isinstance(one.entry, JobEnd)]
+    assert [(0, JobState.SUCCEEDED, False)] == job_ends(world)
 
 
 def test_what_was_put_at_risk_after_it_is_counted(lab: SimpleNamespace) -> None:
@@ -344,8 +349,48 @@ def test_while_it_runs_the_job_has_not_ended_and_the_error_names_its_handle(lab:
     assert ("a", True) == (error.handle.provider, error.maybe_charged)  # type: ignore[union-attr]
     assert ["deadline_exceeded", "request_rejected"] == [one.outcome for one in error.attempts]
     assert world.seconds == pytest.approx(60, abs=1)
-    assert [] == [one for one in world.all_of(Persist) if isinstance(one.entry, JobEnd)]
     assert [JobState.RUNNING] == [one.state for one in world.events(Finished)]
+
+
+def test_the_last_one_ends_the_job_that_nobody_waits_for_any_more(lab: SimpleNamespace) -> None:
+    world = lab.World(endless_first(lab, lab.said(*REJECTED)))
+    run(lab, world)
+    (left,) = world.all_of(Detach)
+    later = lab.World([lab.status("Error")])
+
+    later.run(left.aside.flow)
+
+    assert [(0, JobState.FAILED, False)] == job_ends(later)
+
+
+def test_one_that_ends_while_the_next_is_tried_does_not_end_the_job(lab: SimpleNamespace) -> None:
+    world = lab.World(endless_first(lab, lab.accepted()), then=lab.ready(), beside=[[lab.status("Error")]])
+
+    run(lab, world)
+
+    (beside,) = world.asides.values()
+    assert [] == job_ends(beside)
+
+
+@pytest.mark.parametrize(
+    ("end", "outcome", "spent"), [("Error", "generation_failed", "0.04"), (None, "succeeded", "0.08")]
+)
+def test_a_result_tells_what_those_that_were_left_have_cost_by_then(
+    lab: SimpleNamespace, end: str | None, outcome: str, spent: str
+) -> None:
+    def answer(send: Any) -> Any:
+        if send.provider.name == "a":
+            return lab.accepted("slow") if send.call.purpose is Purpose.SUBMIT else lab.status("Pending")
+        return lab.accepted("quick") if send.call.purpose is Purpose.SUBMIT else lab.ready()
+
+    late = lab.status(end) if end else lab.ready()
+    world = lab.World([answer] * 100, beside=[[*[lab.status("Pending")] * 2, late]], send_s=1.0)
+
+    result = run(lab, world)
+
+    assert ("b", Decimal(spent)) == (result.provider, result.spent.amount)
+    assert [outcome, "succeeded"] == [one.outcome for one in result.attempts]
+    assert [end is None, True] == [one.maybe_charged for one in result.attempts]
 
 
 def test_two_that_were_left_are_awaited_together(lab: SimpleNamespace) -> None:

@@ -214,6 +214,7 @@ class LedgerContract:
     def test_a_late_handle_of_a_job_that_has_ended_is_kept(self, ledger: Ledger, state: JobState) -> None:
         ledger.begin(new()).result()
         intend(ledger)
+        ledger.sent_end("job", 0, 0, "refused", owner=A).result()
         ledger.finish("job", state, owner=A).result()
 
         assert not ledger.accepted("job", 0, 0, handle(), owner=A).result()
@@ -482,6 +483,121 @@ class LedgerContract:
         assert (JobState.RUNNING, True) == (job.state, job.has_open_task)
         ledger.sent_end("job", 0, 0, "accepted", kind="generation_failed", owner=A).result()
         assert Finish.RECORDED == ledger.finish("job", JobState.FAILED, owner=A, attempt=0).result()
+
+    @pytest.mark.parametrize("outcome", [None, "unknown"])
+    @pytest.mark.parametrize("end", [JobState.MODERATED, JobState.UNKNOWN])
+    def test_a_job_does_not_end_without_a_success_while_a_submit_of_it_is_unknown(
+        self, ledger: Ledger, outcome: Any, end: JobState
+    ) -> None:
+        ledger.begin(new()).result()
+        intend(ledger, provider="fal")
+        if outcome:
+            ledger.sent_end("job", 0, 0, outcome, kind="outcome_unknown", maybe_charged=True, owner=A).result()
+        intend(ledger, attempt=1)
+        ledger.sent_end("job", 1, 0, "accepted", kind="moderated", owner=A).result()
+        told = {"class": "Moderated", "kind": "moderated", "message": "no", "provider": "bfl", "model": "m"}
+
+        assert Finish.RECORDED is ledger.finish("job", end, owner=A, error=told).result()
+
+        (job,) = ledger.jobs(state=JobState.UNKNOWN)
+        assert job.error is not None
+        assert ("outcome_unknown", "fal", True) == tuple(
+            job.error[name] for name in ("kind", "provider", "maybe_charged")
+        )
+        assert "another attempt of the job ended: no" in job.error["message"]
+
+    def test_a_job_whose_lost_submit_was_settled_ends(self, ledger: Ledger) -> None:
+        ledger.begin(new()).result()
+        intend(ledger)
+        ledger.sent_end("job", 0, 0, "unknown", maybe_charged=True, owner=A).result()
+        ledger.finish("job", JobState.FAILED, owner=A).result()
+        ledger.resolve("job", charged=False, who="ann").result()
+
+        assert JobState.FAILED is ledger.job("job").state  # type: ignore[union-attr]
+
+    def two_attempts(self, ledger: Ledger) -> None:
+        ledger.begin(new()).result()
+        for attempt in (0, 1):
+            intend(ledger, attempt=attempt)
+            ledger.accepted("job", attempt, 0, handle(task=str(attempt)), owner=A).result()
+
+    def success(self, ledger: Ledger, attempt: int, *, aside: bool) -> Finish:
+        told = {"images": [{"sha256": str(attempt)}], "attempt": attempt}
+        return ledger.finish(
+            "job", JobState.SUCCEEDED, owner=A, attempt=attempt, result=told, cost=Cost(PRICE), aside=aside
+        ).result()
+
+    @pytest.mark.parametrize(
+        ("first", "second", "given"),
+        [(True, False, 1), (True, True, 0), (False, True, 0), (False, False, 0)],
+    )
+    def test_what_was_collected_on_the_side_gives_way_to_what_the_caller_was_given(
+        self, ledger: Ledger, first: bool, second: bool, given: int
+    ) -> None:
+        self.two_attempts(ledger)
+        self.success(ledger, 0, aside=first)
+        self.success(ledger, 1, aside=second)
+
+        job = ledger.job("job")
+        assert job is not None
+        assert job.result is not None
+        assert (given, True) == (job.result["attempt"], job.surplus)
+        (event,) = [one for one in ledger.events("job") if one.what == "surplus"]
+        assert f'"attempt":{1 - given}' in event.detail
+        assert ["spent", "spent"] == [one.money for one in ledger.sends("job")]
+        assert Finish.REPEATED is self.success(ledger, 1 - given, aside=True)
+
+    def test_an_image_of_the_same_attempt_that_the_caller_did_not_get_is_surplus(self, ledger: Ledger) -> None:
+        self.two_attempts(ledger)
+        for images, aside in (("ab", True), ("a", False)):
+            told = {"images": [{"sha256": one} for one in images]}
+            ledger.finish("job", JobState.SUCCEEDED, owner=A, attempt=0, result=told, aside=aside).result()
+
+        job = ledger.job("job")
+        assert job is not None
+        assert job.result is not None
+        assert ["a"] == [one["sha256"] for one in job.result["images"]]
+        (event,) = [one for one in ledger.events("job") if one.what == "surplus"]
+        assert '"b"' in event.detail
+
+    def test_a_task_that_ended_in_doubt_is_due_again_after_growing_pauses_for_a_day(
+        self, ledger: Ledger, clock: Clock
+    ) -> None:
+        began = clock.at
+        ledger.begin(new(), lease_s=0).result()
+        intend(ledger)
+        ledger.accepted("job", 0, 0, handle(), owner=A).result()
+        asked = []
+        while clock.at < began + 2 * 86_400:
+            job = ledger.job("job")
+            assert job is not None
+            if job.has_due_task or not asked:
+                assert [] == asked or ["job"] == [one.job_id for one in ledger.unfinished()]
+                assert asked == [] or ledger.take_over("job", B, lease_s=0).result()
+                asked.append(clock.at - began)
+                ledger.sent_end("job", 0, 0, "accepted", kind="protocol_error", maybe_charged=True, owner=A).result()
+                ledger.finish("job", JobState.FAILED, owner=A).result()
+            clock.at += max(5, (clock.at - began) / 4)
+
+        assert 10 < len(asked) < 30
+        assert asked[-1] < 86_400
+        assert 10 <= asked[1] < 30
+
+    @pytest.mark.parametrize("why", ["moderated", "settled", "paid", "free", "no handle"])
+    def test_nothing_else_is_due_again(self, ledger: Ledger, clock: Clock, why: str) -> None:
+        ledger.begin(new()).result()
+        intend(ledger)
+        ledger.accepted("job", 0, 0, None if why == "no handle" else handle(), owner=A).result()
+        kind = "moderated" if why == "moderated" else "protocol_error"
+        cost = Cost(PRICE) if why == "paid" else None
+        ledger.sent_end("job", 0, 0, "accepted", kind=kind, maybe_charged=why != "free", cost=cost, owner=A).result()
+        ledger.finish("job", JobState.FAILED, owner=A).result()
+        if why == "settled":
+            ledger.resolve("job", charged=True, who="ann").result()
+        clock.at += 3600
+
+        assert not ledger.job("job").has_due_task  # type: ignore[union-attr]
+        assert [] == ledger.unfinished()
 
     @pytest.mark.parametrize("how", ["collected", "ended", "resolved"])
     def test_an_ended_job_is_taken_over_until_every_task_of_it_has_ended(

@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from anykontext.ledger import Cap, Ledger, NewSend, OverBudget, counting, open_ledger, schema
 from anykontext.model.job import JobState
 from anykontext.model.money import Cost
+from anykontext.routing.budgets import of_budget
 
 from .conftest import PRICE, A, B, Clock, handle, intend, new
 
@@ -104,6 +106,48 @@ def test_it_is_counted_on_the_day_on_which_it_was_sent(ledger: Ledger, clock: Cl
 
     assert LOTS.limit == left(ledger)
     assert LOTS.limit - Decimal("0.05") == left(ledger, Cap("daily", LOTS.limit, since=MIDNIGHT - DAY_S))
+
+
+def test_a_budget_holds_what_such_a_submit_was_last_reported_to_cost(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    listed, reported = Decimal("0.01"), Cost(PRICE, "USD", "reported")
+    cap = Cap("daily", Decimal("0.10"), MIDNIGHT)
+    for number in range(2):
+        ledger.begin(new(f"j{number}")).result()
+        assert intend(ledger, f"j{number}", price=listed, caps=[cap], provider="dear")
+        ledger.accepted(f"j{number}", 0, 0, handle(f"j{number}"), owner=A).result()
+        ledger.sent_end(f"j{number}", 0, 0, "accepted", owner=A, maybe_charged=True, cost=reported).result()
+
+    ledger.begin(new("over")).result()
+    with pytest.raises(OverBudget, match=r"0\.04 USD more would be spent"):
+        intend(ledger, "over", price=listed, caps=[cap], provider="dear")
+    # another price is another kind of image
+    assert intend(ledger, "over", price=PRICE / 2, caps=[cap], provider="dear")
+    (second,) = ledger.sends("j1")
+    assert (PRICE, listed) == (second.price, second.listed)
+    assert 1 == sum("set the true price" in one.message for one in caplog.records)
+
+
+def test_a_job_that_waits_past_midnight_is_held_to_the_new_day(ledger: Ledger, clock: Clock) -> None:
+    clock.at = MIDNIGHT + DAY_S - 1
+    cap = Cap("daily", PRICE, MIDNIGHT, MIDNIGHT + DAY_S)
+    for job_id in ("yesterday", "waits", "late"):
+        ledger.begin(new(job_id)).result()
+    assert intend(ledger, "yesterday", caps=[cap])
+    clock.at += 2
+
+    assert intend(ledger, "waits", caps=[cap])
+    with pytest.raises(OverBudget) as caught:
+        intend(ledger, "late", caps=[cap])
+    assert of_budget(replace(cap, renews_at=MIDNIGHT + 2 * DAY_S), Decimal("0.00")) in str(caught.value)
+
+
+def test_a_tag_without_a_name_counts_once(ledger: Ledger) -> None:
+    ledger.begin(new(tags={"": ""})).result()
+    intend(ledger)
+
+    assert LOTS.limit - PRICE == left(ledger)
 
 
 def test_to_forget_a_job_gives_no_budget_back(ledger: Ledger, clock: Clock) -> None:
@@ -290,12 +334,18 @@ class Story:
                     total += (one.price if one.cost is None else one.cost) or 0
         return total
 
+    def reserved(self, price: Decimal) -> Decimal:
+        """The price, or what the last submit of that price was reported to cost."""
+        rows = [one for job_id, _ in self.jobs for one in self.ledger.sends(job_id) if one.basis == "reported"]
+        costs = [one.cost for one in rows if f"{one.listed:f}" == f"{price:f}" and one.cost is not None]
+        return max(price, *costs[-1:]) if costs else price
+
     def ask(self, prices: list[Decimal], customer: str | None) -> None:
         job_id = f"j{len(self.jobs)}"
         self.ledger.begin(new(job_id, tags={"customer": customer} if customer else {})).result()
         self.jobs.append((job_id, customer))
         caps = self.caps()[: 2 if customer == "acme" else 1]
-        before = [self.counted(cap) + sum(prices) for cap in caps]
+        before = [self.counted(cap) + sum(map(self.reserved, prices)) for cap in caps]
         fits = all(sum_ <= cap.limit for sum_, cap in zip(before, caps, strict=True))
         sends = [NewSend(part, "bfl", "m", price) for part, price in enumerate(prices)]
         try:

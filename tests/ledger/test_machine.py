@@ -204,7 +204,8 @@ class Machine(RuleBasedStateMachine):
         assert (Finish.RECORDED if success else held) == ended
         if ended is Finish.RECORDED:
             self._pay(job, by, cost, success)
-            job.state, job.won = state, by if success else None
+            lost = any(one.money() == "risk" and one.outcome in {None, "unknown"} for one in job.all())
+            job.state, job.won = JobState.UNKNOWN if lost and not success else state, by if success else None
 
     def _pay(self, job: Known, attempt: int | None, cost: Cost | None, success: bool) -> None:
         for last in job.sends.get(attempt, [])[-1:]:

@@ -81,6 +81,7 @@ WRONG = [
     ({"idempotency_key": "k" * 256}, "idempotency_key"),
     ({"tags": {"customer": 7}}, "tags.customer"),
     ({"tags": "customer"}, "tags"),
+    ({"tags": {"": "x"}}, "tags: one has an empty name"),
     ({"provider_options": {"bfl": 7}}, "provider_options.bfl"),
     ({"provider_options": []}, "provider_options"),
     ({"promt": "x"}, "did you mean 'prompt'"),
@@ -243,7 +244,7 @@ FIELDS = st.fixed_dictionaries(
         "steps": st.integers(1, 10**20),
         "prompt_upsampling": st.booleans(),
         "num_images": st.integers(1, 10),
-        "tags": st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3),
+        "tags": st.dictionaries(st.text(min_size=1, max_size=5), st.text(max_size=5), max_size=3),
         "provider_options": st.dictionaries(
             st.text(max_size=5),
             st.dictionaries(st.text(max_size=5), st.none() | st.lists(st.integers()) | st.text(), max_size=3),

@@ -8,16 +8,16 @@ from anykontext.engine.attempt import Started
 from anykontext.engine.effects import All, Flow
 from anykontext.engine.ends import Ended
 from anykontext.engine.job import wait_for
-from anykontext.engine.trail import Trail
+from anykontext.engine.trail import Trail, total
 from anykontext.engine.watch import Watch
+from anykontext.ledger import FINAL as FINAL_WORDS
 from anykontext.ledger import HandleRecord, JobRecord, SendRecord, is_ended
 from anykontext.model.errors import ConfigurationError, DeadlineExceeded, Kind, ProviderError
 from anykontext.model.job import JobHandle, JobState
 from anykontext.model.money import NOTHING, Cost
 from anykontext.model.result import Attempt, ImageResult
 
-# Ends of a task. All other ends are ends of our asking: the image may be there, and is asked for again by the job's id.
-FINAL = frozenset({Kind.MODERATED, Kind.GENERATION_FAILED, Kind.CANCELLED})
+FINAL = frozenset(map(Kind, FINAL_WORDS))
 ANOTHER_S = 2.0  # when one attempt has given the image, the others are asked so much longer
 Attempts = list[tuple[int, JobHandle, tuple[int, ...]]]
 
@@ -42,7 +42,7 @@ def _may_give(record: JobRecord, send: SendRecord | None) -> bool:
     if send.resolved is not None or (send.kind is not None and Kind(send.kind) in FINAL):
         return False
     if send.kind is not None:
-        return record.state is not JobState.SUCCEEDED
+        return record.state is not JobState.SUCCEEDED or send.money == "risk"
     return send.ended_at is None or not is_ended(record.state)
 
 
@@ -56,14 +56,15 @@ def lost_parts(
             continue
         kind, message = _end_of(send)
         images = 1
-        if send.price and price.amount:
-            images = max(round(send.price / price.amount), 1)
+        listed = send.listed or send.price
+        if listed and price.amount:
+            images = max(round(listed / price.amount), 1)
         found.append(Ended(kind, message, maybe_charged=send.money != "free", images=images))
     return tuple(found)
 
 
-def trail_of(sends: Sequence[SendRecord], attempt: int) -> Trail:
-    """What the ledger knows of the other attempts of a job."""
+def trail_of(sends: Sequence[SendRecord], attempt: int | None = None) -> Trail:
+    """What the ledger knows of the attempts of a job, without one of them."""
     trail = Trail()
     last = _last(sends)
     for number in sorted({one for one, _ in last} - {attempt}):
@@ -71,14 +72,18 @@ def trail_of(sends: Sequence[SendRecord], attempt: int) -> Trail:
         kept = [send for send in sends if send.attempt == number and send.money != "free"]
         told = min(parts, key=lambda send: (not _is_open(send), send.outcome == "accepted", send.money == "free"))
         kind, message = _end_of(told)
-        well = all(send.basis is not None and send.kind is None for send in parts)
+        well = any(send.basis is not None and send.kind is None for send in parts)
         seconds = max(send.ended_at or send.intent_at for send in parts) - min(send.intent_at for send in parts)
-        word = "succeeded" if well else kind
+        word, message = ("succeeded", "") if well else (kind, message)
         trail.attempts.append(Attempt(told.provider, told.model, word, bool(kept), max(seconds, 0.0), message))
-        for send in kept:
-            amount = send.price if send.basis is None else send.cost
-            trail.at_risk += Cost() if amount is None else Cost(amount, "USD", send.basis or "listed")  # type: ignore[arg-type]  # the ledger holds a basis
+        if kept:
+            trail.costs[len(trail.attempts) - 1] = total([_told_cost(send) for send in kept])
     return trail
+
+
+def _told_cost(send: SendRecord) -> Cost:
+    amount = send.price if send.basis is None else send.cost
+    return Cost() if amount is None else Cost(amount, "USD", send.basis or "listed")  # type: ignore[arg-type]  # the ledger holds a basis
 
 
 def _is_open(send: SendRecord) -> bool:
@@ -120,7 +125,8 @@ def wait_for_all(watch: Watch, attempts: Sequence[Started]) -> Flow[ImageResult 
     clocks = [watch.fork() for _ in attempts]
     flows = tuple(map(partial(_one_of, clocks), clocks, attempts))
     outcomes: list[ImageResult | ProviderError] = watch.see((yield All(flows)))
-    images = [one for one in outcomes if isinstance(one, ImageResult)]
+    came = [*zip(outcomes, clocks, strict=True)]
+    images = [one for one, _ in sorted(came, key=lambda each: each[1].mono) if isinstance(one, ImageResult)]
     running = [one for one in outcomes if isinstance(one, DeadlineExceeded)]
     return next(iter([*images, *running, *outcomes]))
 

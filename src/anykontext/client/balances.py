@@ -82,7 +82,11 @@ def keep(ledger: Ledger, providers: Mapping[str, Provider], checks: Sequence[Pro
 
 
 def reconcile(ledger: Ledger, provider: Provider, check: ProviderCheck, since: float | None) -> Reconciled:
-    """Compare the balance that `check` has just read and kept with one before it: the last, or the first since."""
+    """Compare the balance that `check` has just read and kept with one before it: the last, or the first since.
+
+    The ledger knows no keys: what views made by `with_options(keys=...)` have submitted counts under the provider's
+    name, and left the balances of other accounts. It shows as less that left this one.
+    """
     found = ledger.balances(provider.name, _origin(provider))
     if check.amount is None or not found:
         why = "it tells no balance" if check.key == "ok" else check.message
@@ -114,7 +118,7 @@ def _explained(one: Reconciled) -> str:
         causes = ["jobs of other machines or programs on this account", "prices that are not the listed ones"]
         causes += [f"{one.unknown} submits of unknown price"] if one.unknown else []
         return f"{one.difference:f} USD more left the balance: {', or '.join(causes)}"
-    causes = ["a top-up or a refund", "charges that come later"]
+    causes = ["a top-up or a refund", "charges that come later", "jobs under other keys (`with_options(keys=...)`)"]
     causes += ["money at risk that was not charged"] if one.at_risk else []
     return f"{-one.difference:f} USD less left the balance: {', or '.join(causes)}"
 

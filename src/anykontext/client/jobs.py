@@ -9,10 +9,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from anykontext.adapting import Cancels, State, Task
-from anykontext.client.asking import FINAL, startable, to_ask, wait_for_all
+from anykontext.client.asking import FINAL, startable, to_ask, trail_of, wait_for_all
 from anykontext.client.core import Core
 from anykontext.client.options import Options, seconds
-from anykontext.client.past import error_of, latest_handles, result_of, surplus_of
+from anykontext.client.past import error_of, in_doubt, latest_handles, result_of, surplus_of
 from anykontext.engine.attempt import Started
 from anykontext.engine.check import cancel, look
 from anykontext.engine.ends import STATE_OF_KIND, Ended
@@ -20,7 +20,6 @@ from anykontext.engine.job import start_job, wait_for
 from anykontext.engine.policy import Policy
 from anykontext.engine.provider import Candidate
 from anykontext.engine.submit import Step
-from anykontext.engine.trail import Trail
 from anykontext.engine.watch import Watch
 from anykontext.io.exchange import interrupted
 from anykontext.io.notify import Notifier
@@ -59,11 +58,11 @@ def followed(
     if not isinstance(started, Started):
         return started
     if started.accepted.handle is not None:  # else its images are here already, and nothing is left to follow
-        accepted(replace(started, trail=_copy(started.trail)))
+        accepted(replace(started, trail=started.trail.copy()))
         watch.deadline_s = watch.seconds + FOLLOW_S
     outcome = yield from wait_for(watch, started)
     if started.accepted.handle is None and isinstance(outcome, ImageResult):
-        accepted(replace(started, trail=_copy(started.trail), result=outcome))
+        accepted(replace(started, trail=started.trail.copy(), result=outcome))
     return outcome
 
 
@@ -78,10 +77,6 @@ def then(
         return outcome
     finally:
         after()
-
-
-def _copy(trail: Trail) -> Trail:
-    return Trail([*trail.attempts], [*trail.errors], trail.at_risk)
 
 
 class _Job:
@@ -165,6 +160,10 @@ class _Job:
     def _tasks(self) -> tuple[Task, ...]:
         return self.handle.tasks if self.handle else ()
 
+    def _to_ask(self) -> tuple[Candidate, tuple[Task, ...]] | None:
+        """What can be asked about, and where; it reads the ledger, and the key."""
+        return (self._candidate, self._tasks) if self._tasks else None
+
     @property
     def _candidate(self) -> Candidate:
         """Where its handle leads.
@@ -201,11 +200,11 @@ class _Job:
             handles = ledger.handles(self.id)
             self._state = self._record.state
             if self._state is JobState.SUCCEEDED:
-                self._result = result_of(self._record, handles, spool)
+                self._result = result_of(self._record, handles, spool, trail_of(ledger.sends(self.id)))
             elif is_ended(self._state):
                 late = surplus_of(self._record, ledger.events(self.id))
                 if late is not None:
-                    self._result = result_of(late, handles, spool)
+                    self._result = result_of(late, handles, spool, trail_of(ledger.sends(self.id)))
                 elif not self._asks_again():
                     raise error_of(self._record, handles)
             elif self._state is JobState.UNKNOWN and not handles:
@@ -236,7 +235,7 @@ class _Job:
         """
         if self._record is None:
             assert self._started is not None
-            return [replace(self._started, began_s=0.0, trail=_copy(self._started.trail))]
+            return [replace(self._started, began_s=0.0, trail=self._started.trail.copy())]
         found = self._askable()
         if not found:
             error = self._core.store.claims.abandoned(self._record)
@@ -244,6 +243,12 @@ class _Job:
             raise error
         self._started = found[0]
         return found
+
+    def _notifier(self) -> Notifier:
+        """What tells of a job that was accepted before."""
+        notifier = self._options.notifier
+        notifier.take_up(self.handle)
+        return notifier
 
     def _let_go(self) -> None:
         """It was polled for as long as it was waited for."""
@@ -264,8 +269,10 @@ class _Job:
 
     def _take(self, outcome: ImageResult | ProviderError) -> ImageResult:
         if isinstance(outcome, ProviderError):
-            self._error = outcome
+            outcome = self._error = outcome if self._record is None else in_doubt(outcome)
             self._state = STATE_OF_FINAL.get(outcome.kind, self._state)
+            if outcome.kind is Kind.OUTCOME_UNKNOWN:
+                self._state = JobState.UNKNOWN
             if outcome.kind is Kind.RESULT_EXPIRED:
                 self._state = JobState.EXPIRED
             if outcome.kind is Kind.DEADLINE_EXCEEDED:
@@ -282,7 +289,6 @@ class _Job:
         self._state = JobState.SUCCEEDED if good else next(state for state in states if state)
 
     def _cancellable(self) -> None:
-        self._check_usable()
         if self._record is not None:
             self._record = self._core.ledger.job(self.id) or self._record
             self._state = self._record.state if is_ended(self._record.state) else self._state
@@ -348,17 +354,18 @@ class Job(_Job):
                 raise interrupted(wish, None, self.handle) from None
             if not done:
                 raise self._too_late(deadline_s)
-            self._check_usable()  # it may have ended because the client was closed
             return self._take(following.wait())
         while not self._take_up():
             if (left_s := until - time.monotonic()) <= 0:
                 raise self._too_late(deadline_s)
             time.sleep(min(LOOK_S, left_s))
+            self._check_usable()
             if (known := self._known()) is not None:
                 return known
         try:
             watch = self._driver.watch(self.id, max(until - time.monotonic(), 0.01))
-            return self._take(self._driver.run(wait_for_all(watch, self._to_poll()), self._options.notifier))
+            flow = wait_for_all(watch, self._to_poll())
+            return self._take(self._driver.run(flow, self._notifier()))
         finally:
             self._let_go()
 
@@ -377,6 +384,7 @@ class Job(_Job):
             UnsupportedOption: The provider cannot cancel.
             ProviderError: The provider refused.
         """
+        self._check_usable()
         self._cancellable()
         watch, candidate = self._driver.watch(self.id, self._options.deadline_s), self._candidate
         for task in self._tasks:
@@ -414,35 +422,43 @@ class AsyncJob(_Job):
                 raise interrupted(wish, None, self.handle) from None
             if not done:
                 raise self._too_late(deadline_s)
-            self._check_usable()
+            if following.cancelled():
+                self._check_usable()
             return self._take(following.result())
         try:
             while not await to_its_end(self._take_up):
                 if (left_s := until - time.monotonic()) <= 0:
                     raise self._too_late(deadline_s)
                 await asyncio.sleep(min(LOOK_S, left_s))
+                self._check_usable()
                 if (known := await asyncio.to_thread(self._known)) is not None:
                     return known
             watch = self._driver.watch(self.id, max(until - time.monotonic(), 0.01))
             flow = wait_for_all(watch, await asyncio.to_thread(self._to_poll))
-            return self._take(await self._driver.run(flow, self._options.notifier))
+            return self._take(await self._driver.run(flow, self._notifier()))
         finally:
             await asyncio.to_thread(self._let_go)
 
     async def refresh(self) -> "AsyncJob":
         """See `Job.refresh`."""
-        if not self.done and self._tasks:
+        if not self.done:
             self._check_usable()
-            watch, candidate = self._driver.watch(self.id, self._options.deadline_s), self._candidate
-            flows = [look(watch.fork(), candidate, task) for task in self._tasks]
+        if not self.done and (found := await asyncio.to_thread(self._to_ask)) is not None:
+            candidate, tasks = found
+            watch = self._driver.watch(self.id, self._options.deadline_s)
+            flows = [look(watch.fork(), candidate, task) for task in tasks]
             self._seen(list(await asyncio.gather(*(self._driver.run(flow, Notifier()) for flow in flows))))
         return self
 
     async def cancel(self) -> "AsyncJob":
         """See `Job.cancel`."""
-        self._cancellable()
-        watch, candidate = self._driver.watch(self.id, self._options.deadline_s), self._candidate
-        for task in self._tasks:
+        self._check_usable()
+        await asyncio.to_thread(self._cancellable)
+        found = await asyncio.to_thread(self._to_ask)
+        assert found is not None
+        candidate, tasks = found
+        watch = self._driver.watch(self.id, self._options.deadline_s)
+        for task in tasks:
             outcome = await self._driver.run(cancel(watch, candidate, task), Notifier())
             await asyncio.to_thread(self._cancelled, task, outcome)
         return self

@@ -7,6 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from anykontext.engine.trail import Trail
 from anykontext.io.spool import Spool
 from anykontext.ledger import EventRecord, HandleRecord, JobRecord, is_ended
 from anykontext.model.errors import (
@@ -64,8 +65,8 @@ def placed(handle: JobHandle, kept: Sequence[HandleRecord]) -> tuple[int, tuple[
     return attempts.pop(), tuple(part for _, part in found)
 
 
-def result_of(record: JobRecord, handles: Sequence[HandleRecord], spool: Spool) -> ImageResult:
-    """The result of a job that has succeeded, with its images from the spool.
+def result_of(record: JobRecord, handles: Sequence[HandleRecord], spool: Spool, trail: Trail) -> ImageResult:
+    """The result of a job that has succeeded, with its images from the spool; `trail` is what its attempts cost by now.
 
     Raises:
         ResultExpired: The spool does not hold them any more. They are never made anew by this.
@@ -99,9 +100,9 @@ def result_of(record: JobRecord, handles: Sequence[HandleRecord], spool: Spool) 
         seed=told["seed"],
         prompt=told.get("prompt"),
         cost=_cost(told["cost"]),
-        spent=_cost(told["spent"]),
+        spent=trail.spent if trail.attempts else _cost(told["spent"]),
         adjustments=tuple(Adjustment.from_json(one) for one in told["adjustments"]),
-        attempts=tuple(_attempt(one) for one in told["attempts"]),
+        attempts=tuple(trail.attempts or (_attempt(one) for one in told["attempts"])),
         errors=tuple(_error(one, record) for one in told["errors"]),
         job=_handle(handles),
         job_id=record.job_id,
@@ -125,10 +126,11 @@ def error_of(record: JobRecord, handles: Sequence[HandleRecord]) -> ProviderErro
             handle=_handle(handles),
         )  # fmt: skip
     if record.state is JobState.UNKNOWN or record.error is None:
+        told = record.error if record.error and record.error.get("kind") == Kind.OUTCOME_UNKNOWN else {}
         return OutcomeUnknown(
             f"{record.job_id} was sent, and no reply is known",
-            provider=record.provider or "", model=record.model, job_id=record.job_id, maybe_charged=True,
-            handle=_handle(handles),
+            provider=told.get("provider") or record.provider or "", model=told.get("model") or record.model,
+            job_id=record.job_id, maybe_charged=True, handle=_handle(handles),
             advice=f"Look at the provider's own list; then `anykontext jobs resolve {record.job_id}`",
         )  # fmt: skip
     error = _error(record.error, record)
@@ -140,6 +142,22 @@ def error_of(record: JobRecord, handles: Sequence[HandleRecord]) -> ProviderErro
         )  # fmt: skip
     error.handle = _handle(handles)
     return error
+
+
+def in_doubt(error: ProviderError) -> ProviderError:
+    """The error of a job that ended without an image; where a submit of it was lost, nobody knows how it ended."""
+    lost = [one for one in error.attempts if one.outcome == Kind.OUTCOME_UNKNOWN and one.maybe_charged]
+    if not lost or error.kind in {Kind.OUTCOME_UNKNOWN, Kind.DEADLINE_EXCEEDED}:
+        return error
+    first = lost[0]
+    doubt = OutcomeUnknown(
+        f"a submit to {first.provider}/{first.model} was lost, and nobody knows whether it was accepted; another "
+        f"attempt of the job ended: {error.message}",
+        provider=first.provider, model=first.model, job_id=error.job_id, handle=error.handle, maybe_charged=True,
+        advice=f"Look at the provider's own list; then `anykontext jobs resolve {error.job_id}`",
+    )  # fmt: skip
+    doubt.attempts, doubt.errors, doubt.__cause__ = error.attempts, (error,), error
+    return doubt
 
 
 def _error(told: Mapping[str, Any], record: JobRecord) -> ProviderError:

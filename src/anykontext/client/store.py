@@ -1,6 +1,7 @@
 """What a client keeps: the ledger with its journal, the spool, and which jobs it works on."""
 
 import logging
+import math
 import threading
 import time
 import uuid
@@ -21,6 +22,7 @@ from anykontext.model.request import ImageRequest
 from anykontext.model.words import near
 
 PERSON = "a person"  # who resolves, in the events of a job
+FAR_S = 1e12  # no time of the wall clock comes near it
 MANY, NAMED = 10_000, 10  # jobs that are looked through for those that others hold, and that are named
 _OPEN = (JobState.QUEUED, JobState.RUNNING)
 log = logging.getLogger("anykontext")
@@ -36,7 +38,7 @@ class Store:
         self.claims = Claims(lambda: self.journal, self.owner)
         self.gate = Gate(lambda: {one.provider: str(one) for one in self.ledger.drains()})
         self._journal: Journal | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may close the client at any time
 
     @property
     def journal(self) -> Journal:
@@ -204,7 +206,12 @@ def wall(value: Any, name: str) -> float | None:
     Raises:
         InvalidRequest: It is neither a datetime nor a number.
     """
-    found = value.timestamp() if isinstance(value, datetime) else value
-    if found is None or (isinstance(found, int | float) and not isinstance(found, bool)):
-        return found
-    raise InvalidRequest(f"{name} is a datetime, or seconds of the wall clock, not {value!r}")
+    if value is None:
+        return None
+    try:
+        found = value.timestamp() if isinstance(value, datetime) else math.nan if isinstance(value, bool) else value
+        if isinstance(found, int | float) and abs(found) < FAR_S:  # not a number is not near
+            return float(found)
+    except (OverflowError, OSError):
+        pass
+    raise InvalidRequest(f"{name} is a datetime, or seconds of the wall clock, not {value!r:.60}")

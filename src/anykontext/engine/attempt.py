@@ -1,6 +1,6 @@
 """One accepted attempt: its tasks are followed, and what they made is put together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -32,6 +32,7 @@ class Started:
         began_s: When the attempt began, in seconds from the start of the job.
         result: Its images, where the provider answered with them at once and names no task to ask again.
         attempt: Its number within the job.
+        aside: Whether nobody is sure to be given its images: it was left, or is collected from the ledger.
     """
 
     accepted: Accepted
@@ -40,6 +41,7 @@ class Started:
     began_s: float
     result: ImageResult | None = None
     attempt: int = 0
+    aside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +91,16 @@ def resumed(
     """
     most = len(handle.tasks) * candidate.provider.adapter.facts.images_per_task
     step = Step(candidate, (), handle.adjustments, candidate.price(handle.mode).times(most))
-    return Started(Accepted(step, handle, (), lost, 0.0, parts), trail or Trail(), 0, 0.0, attempt=attempt)
+    return Started(Accepted(step, handle, (), lost, 0.0, parts), trail or Trail(), 0, 0.0, attempt=attempt, aside=True)
 
 
-def follow_job(watch: Watch, started: Started, policy: Policy | None = None) -> Flow[ImageResult | Ended]:
+def follow_job(
+    watch: Watch, started: Started, policy: Policy | None = None, news: Callable[[], Flow[None]] | None = None
+) -> Flow[ImageResult | Ended]:
     """Follow every task of an accepted attempt, and put the result together; what was made is kept beside errors.
 
     `policy` decides whether another candidate is tried after it, None where there is none: then a task that may still
-    end well is followed on, and its end is not written yet.
+    end well is followed on, and its end is not written yet. `news` brings the trail up to date before a result is made.
     """
     accepted = started.accepted
     candidate = watch.candidate = accepted.step.candidate
@@ -124,9 +128,12 @@ def follow_job(watch: Watch, started: Started, policy: Policy | None = None) -> 
             watch.see((yield Observed(candidate, end.kind)))
         started.trail.add(watch, accepted.step, end, accepted.handle, started.began_s)
         return end
+    if news is not None:
+        yield from news()
     result = _result(watch, started, made, ends)
     # The images first: a task whose end is written is not asked for again, so that they must be known by then.
-    watch.see((yield Persist(JobEnd(watch.job_id, watch.attempt, JobState.SUCCEEDED, result))))
+    end_of_job = JobEnd(watch.job_id, watch.attempt, JobState.SUCCEEDED, result, aside=started.aside)
+    watch.see((yield Persist(end_of_job)))
     for part, one in parts:
         if isinstance(one, Made):
             watch.see((yield Persist(_part_end(watch, started, part, one))))
@@ -179,8 +186,7 @@ def _result(watch: Watch, started: Started, made: Sequence[Made], ends: Sequence
     mode = handle.mode if handle else accepted.step.orders[0].mode
     costs = [_cost(candidate, one, mode) for one in made]
     cost = sum(costs[1:], start=costs[0])
-    spent = _with_lost(candidate, made, ends, mode, cost)
-    spent = trail.at_risk + spent if any(attempt.maybe_charged for attempt in trail.attempts) else spent
+    trail.costs[len(trail.attempts)] = _with_lost(candidate, made, ends, mode, cost)
     seconds = watch.seconds - started.began_s
     trail.attempts.append(
         Attempt(candidate.provider.name, candidate.model, "succeeded", maybe_charged=True, seconds=seconds)
@@ -194,7 +200,7 @@ def _result(watch: Watch, started: Started, made: Sequence[Made], ends: Sequence
         seed=first.seed,
         prompt=first.prompt,
         cost=cost,
-        spent=spent,
+        spent=trail.spent,
         adjustments=accepted.step.adjustments,
         attempts=tuple(trail.attempts),
         errors=tuple(end.error(candidate, watch.job_id, handle) for end in ends),

@@ -77,6 +77,7 @@ class JobEnd:
         state: The state that it leaves.
         result: Its images; their bytes are in the spool by now.
         error: What went wrong.
+        aside: Whether the images were collected on the side: what the caller is given in the end stands before them.
     """
 
     job_id: str
@@ -84,6 +85,7 @@ class JobEnd:
     state: JobState
     result: ImageResult | None = None
     error: ProviderError | None = None
+    aside: bool = False
 
 
 Entry = Intent | Acceptance | PartEnd | JobEnd

@@ -7,12 +7,12 @@ from anykontext.engine.attempt import Over, Started, follow_job, over
 from anykontext.engine.effects import Aside, Detach, Flow, Persist, Release
 from anykontext.engine.ends import Ended, safely
 from anykontext.engine.entries import JobEnd
-from anykontext.engine.left import FOLLOW_S, Left, first_image, what_runs
+from anykontext.engine.left import FOLLOW_S, Left, Lefts, all_news, first_image, on_the_side, what_runs
 from anykontext.engine.policy import Policy
 from anykontext.engine.submit import Accepted, Forbidden, Step, submit_attempt
 from anykontext.engine.trail import Trail
 from anykontext.engine.watch import Watch
-from anykontext.model.errors import AnykontextError, ProviderError
+from anykontext.model.errors import AnykontextError, Kind, ProviderError
 from anykontext.model.events import FailingOver, Finished
 from anykontext.model.job import JobState
 from anykontext.model.result import ImageResult
@@ -69,33 +69,34 @@ def run_job(watch: Watch, steps: Sequence[Step], policy: Policy) -> Flow[ImageRe
     An attempt that was left while its task may still end well is followed on the side. It is never left alone for an
     error: while there is time, its image is waited for.
     """
-    trail, lefts = Trail(), list[Left]()
+    trail, lefts = Trail(), Lefts()
     outcome = yield from _accepted(watch, steps, policy, trail)
     while isinstance(outcome, Started):
         started, before = outcome, trail.copy()
         is_last = started.index + 1 == len(steps)
-        end = yield from follow_job(watch, started, None if is_last else policy)
+        end = yield from follow_job(watch, started, None if is_last else policy, lambda: all_news(watch, trail, lefts))
         if isinstance(end, ImageResult):
             return end
-        stop, earlier = over(watch, policy, end, is_last=is_last), [*lefts]
-        if stop is None or lefts:
+        stop, earlier = over(watch, policy, end, is_last=is_last), [*lefts.all]
+        if stop is None or lefts.all:
             yield from _leave(watch, started, end, before, lefts)
-        image = yield from first_image(watch, trail, earlier, 0.0)
-        if image is not None:
-            return (yield from _finished(watch, image))
+        late = yield from first_image(watch, trail, earlier, 0.0)
+        if late is not None:
+            return (yield from _finished(watch, *late))
         watch.attempt += 1
         if stop is None:
             yield from _go_on(watch, end)
             outcome = yield from _accepted(watch, steps, policy, trail, first=started.index + 1, end=end)
         else:
             outcome = stop
-    image = yield from first_image(watch, trail, lefts, watch.left_s)
-    if image is not None:
-        return (yield from _finished(watch, image))
-    return (yield from _give_up(watch, trail, outcome, [left.place for left in lefts if not left.over]))
+    late = yield from first_image(watch, trail, lefts.all, watch.left_s)
+    if late is not None:
+        return (yield from _finished(watch, *late))
+    lefts.given_up = True
+    return (yield from _give_up(watch, trail, outcome, [left.place for left in lefts.running]))
 
 
-def _leave(watch: Watch, started: Started, end: Ended, before: Trail, lefts: list[Left]) -> Flow[None]:
+def _leave(watch: Watch, started: Started, end: Ended, before: Trail, lefts: Lefts) -> Flow[None]:
     """Leave an attempt: what of it may still end well is followed on the side; a success counts, however late."""
     rest = what_runs(started, end, before)
     if rest is None:
@@ -103,9 +104,9 @@ def _leave(watch: Watch, started: Started, end: Ended, before: Trail, lefts: lis
     clock = watch.fork()
     clock.keep_on()
     clock.deadline_s = clock.seconds + FOLLOW_S
-    aside = Aside(watch.job_id, safely(follow_job(clock, rest)))
+    aside = Aside(watch.job_id, safely(on_the_side(clock, rest, lefts)))
     watch.see((yield Detach(aside)))
-    lefts.append(Left(aside, rest, len(started.trail.attempts) - 1))
+    lefts.all.append(Left(aside, rest, len(started.trail.attempts) - 1))
 
 
 def wait_for(watch: Watch, started: Started) -> Flow[ImageResult | ProviderError]:
@@ -126,8 +127,9 @@ def _go_on(watch: Watch, end: Ended) -> Flow[None]:
     watch.see((yield event))
 
 
-def _finished(watch: Watch, late: ImageResult) -> Flow[ImageResult]:
-    """The image of an attempt that was left, which has written the end of the job itself."""
+def _finished(watch: Watch, left: Left, late: ImageResult) -> Flow[ImageResult]:
+    """The image of an attempt that was left: it is in the ledger, and becomes what the job gave its caller."""
+    watch.see((yield Persist(JobEnd(watch.job_id, left.started.attempt, JobState.SUCCEEDED, late))))
     watch.see((yield watch.emit(Finished, state=JobState.SUCCEEDED, maybe_charged=True)))
     return late
 
@@ -142,11 +144,14 @@ def _give_up(watch: Watch, trail: Trail, stop: Over, running: Sequence[int] = ()
     if forbidden is not None and (end is None or not trail.attempts):
         raise forbidden
     assert end is not None
-    state = JobState.RUNNING if running else end.state
+    lost = any(one.outcome == Kind.OUTCOME_UNKNOWN and one.maybe_charged for one in trail.attempts)
+    ended = JobState.FAILED if end.state is JobState.RUNNING and running else end.state
+    ended = JobState.UNKNOWN if lost and ended is not JobState.RUNNING else ended
+    state = JobState.RUNNING if running else ended
     speaks = running[-1] if running else -1
     error = trail.error(all_passed_over=stop.all_passed_over and not running, place=speaks)
-    if state is not JobState.RUNNING:
-        watch.see((yield Persist(JobEnd(watch.job_id, watch.attempt, state, error=error))))
+    if ended is not JobState.RUNNING:  # while one runs the ledger keeps the job open, until that one ends it
+        watch.see((yield Persist(JobEnd(watch.job_id, watch.attempt, ended, error=error))))
     watch.see((yield watch.emit(Finished, state=state, maybe_charged=error.maybe_charged)))
     if forbidden is None:
         return error

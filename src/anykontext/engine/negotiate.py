@@ -49,7 +49,7 @@ def negotiate(
         UnsupportedOption: A provider option is none of this provider's, at any model.
     """
     facts = candidate.provider.adapter.facts
-    if candidate.model not in facts.models:
+    if not candidate.hosted:
         hosted = ", ".join(facts.models)
         raise Misfit("model", candidate.model, tuple(facts.models), f"it has no {candidate.model}; it hosts {hosted}")
     mode = candidate.facts.modes.get(request.mode)
@@ -105,9 +105,9 @@ def _split(count: int, candidate: Candidate) -> list[int]:
     """How many images each task is to make."""
     per_task = candidate.provider.adapter.facts.images_per_task
     tasks = ceil(count / per_task)
-    most = min((limit for limit in candidate.limits if limit is not None), default=None)
+    most = candidate.most
     if most is not None and tasks > most:
-        why = f"{count} images need {tasks} tasks at once, and it runs at most {most}"
+        why = f"{count} images need {tasks} tasks at once, and it takes at most {most} (its limits, or max_in_flight)"
         raise Misfit("num_images", count, most * per_task, why)
     return [min(per_task, count - index * per_task) for index in range(tasks)]
 

@@ -20,6 +20,15 @@ class Renewable(Protocol):
         """Whether there is another key than the one that was refused; `key()` then gives it."""
 
 
+@runtime_checkable
+class Remembering(Protocol):
+    """A key that knows which ones it has given, so that a reply can echo none of them."""
+
+    @property
+    def given(self) -> tuple[SecretStr, ...]:
+        """The keys that it has given, the latest last."""
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
     """A service as configured.
@@ -104,6 +113,18 @@ class Candidate:
         """How many tasks may run at once: of the whole provider, and of this model."""
         ours = self.provider.max_in_flight
         return (self.provider.adapter.facts.max_active if ours is None else ours, self.facts.max_active)
+
+    @property
+    def hosted(self) -> bool:
+        """Whether the provider has this model; without it there are no facts, and no limits."""
+        return self.model in self.provider.adapter.facts.models
+
+    @property
+    def most(self) -> int | None:
+        """How many tasks can be submitted together, by the places and by the submit rate; None for any number."""
+        rate = self.provider.adapter.facts.submit_rate
+        found = [*self.limits, rate.submits if rate else None]
+        return min((one for one in found if one is not None), default=None)
 
     def listed(self, mode: str) -> Price | None:
         """The line of the price list; None where there is none."""

@@ -1,5 +1,6 @@
 """What was tried for a job so far, and what the caller is told of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from anykontext.engine.ends import Ended
@@ -16,18 +17,28 @@ class Trail:
     """What was tried so far: really sent, not planned; what was passed over without anything sent is in it, too.
 
     Attributes:
+        costs: Place of an attempt -> what it has cost, or may have; those that surely cost nothing have none.
         passed: Candidates that were passed over for an outage, and when it began.
     """
 
     attempts: list[Attempt] = field(default_factory=list)
     errors: list[ProviderError] = field(default_factory=list)
-    at_risk: Cost = NOTHING
-    risks: dict[int, Cost] = field(default_factory=dict)
+    costs: dict[int, Cost] = field(default_factory=dict)
     passed: list[tuple[float, Step]] = field(default_factory=list)
 
     def copy(self) -> "Trail":
         """A trail that goes on by itself."""
-        return Trail([*self.attempts], [*self.errors], self.at_risk, {**self.risks})
+        return Trail([*self.attempts], [*self.errors], {**self.costs})
+
+    @property
+    def spent(self) -> Cost:
+        """What its attempts have cost together, or may have."""
+        return total([self.costs[place] for place in sorted(self.costs)])
+
+    @property
+    def at_risk(self) -> Cost:
+        """What may have been charged for attempts that gave no image."""
+        return total([one for place, one in sorted(self.costs.items()) if self.attempts[place].outcome != "succeeded"])
 
     def add(self, watch: Watch, step: Step, end: Ended, handle: JobHandle | None, began_s: float) -> None:
         """Record an attempt that ended without an image."""
@@ -42,8 +53,7 @@ class Trail:
             Attempt(candidate.provider.name, candidate.model, outcome, end.maybe_charged, seconds, end.message)
         )
         if charged := sum(one.maybe_charged for one in end.all):
-            self.risks[len(self.attempts) - 1] = price = step.price_of(charged, handle)
-            self.at_risk += price
+            self.costs[len(self.attempts) - 1] = step.price_of(charged, handle)
 
     def last_resort(self) -> Step | None:
         """What is tried when everything was passed over: what has been out for longest. An outage is not ours."""
@@ -51,18 +61,20 @@ class Trail:
             return None
         return min(self.passed, key=lambda one: one[0])[1]
 
-    def with_late(self, place: int, result: ImageResult) -> ImageResult:
-        """The image of an attempt that was left, with what was tried and put at risk after it."""
-        attempts = [*self.attempts]
-        attempts[place] = result.attempts[-1]
-        later = (self.risks[one] for one in sorted(self.risks) if one > place and attempts[one].maybe_charged)
-        return replace(result, attempts=tuple(attempts), spent=sum(later, start=result.spent))
+    def with_late(self, result: ImageResult) -> ImageResult:
+        """The image of an attempt that was left, with what was tried beside it."""
+        return replace(result, attempts=tuple(self.attempts), spent=self.spent)
 
     def ended_late(self, place: int, own: "Trail") -> None:
         """Take over how an attempt that was left has ended, from its own trail."""
-        if len(own.attempts) > place:
+        if len(own.attempts) <= place:
+            return
+        self.attempts[place] = own.attempts[place]
+        self.costs.pop(place, None)
+        if place in own.costs:
+            self.costs[place] = own.costs[place]
+        if own.attempts[place].outcome != "succeeded":
             self.errors[place - len(self.attempts)] = own.errors[-1]
-            self.attempts[place] = own.attempts[-1]
 
     def error(self, *, all_passed_over: bool, place: int = -1) -> ProviderError:
         """What the caller is told: the error that stopped the route, or that every candidate failed."""
@@ -86,3 +98,8 @@ class Trail:
         last.attempts = tuple(self.attempts)
         last.errors = tuple(self.errors)
         return last
+
+
+def total(costs: Sequence[Cost]) -> Cost:
+    """The sum of costs; nothing for none."""
+    return sum(costs[1:], start=costs[0]) if costs else NOTHING

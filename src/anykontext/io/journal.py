@@ -36,7 +36,7 @@ class Journal:
         self.owner = owner
         self._stop = threading.Event()
         self._renewing: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may close it at any time
 
     def write(self, entry: Entry) -> Future[Any]:
         """Begin to write an entry; the future never raises before `verdict` looks at it."""
@@ -60,10 +60,10 @@ class Journal:
                     job_id, attempt, part, outcome, owner=self.owner, kind=kind and kind.value, message=message,
                     maybe_charged=maybe_charged, cost=cost,
                 )  # fmt: skip
-            case JobEnd(job_id, attempt, state, result, error):
+            case JobEnd(job_id, attempt, state, result, error, aside):
                 return self.ledger.finish(
                     job_id, state, owner=self.owner, attempt=attempt, result=_told(result),
-                    error=None if error is None else told_error(error),
+                    error=None if error is None else told_error(error), aside=aside,
                 )  # fmt: skip
 
     def verdict(self, entry: Entry, written: "Future[Any]") -> Exception | None:
@@ -96,8 +96,9 @@ class Journal:
         """Let the leases go, so that others may take the jobs up at once; once more does nothing."""
         if self._stop.is_set():
             return
-        self._stop.set()
-        if self._renewing is not None:
+        with self._lock:  # not between the two steps of `keep_leases`
+            self._stop.set()
+        if self._renewing is not None and self._renewing.ident is not None:
             self._renewing.join()
         try:
             self.ledger.renew(self.owner, lease_s=0).result()

@@ -20,6 +20,7 @@ from anykontext.ledger.errors import LedgerError, OverBudget
 from anykontext.ledger.protocol import Ledger
 from anykontext.ledger.reads import UNREADABLE
 from anykontext.ledger.records import (
+    FINAL,
     BalanceRecord,
     Begun,
     DrainRecord,
@@ -40,6 +41,7 @@ from anykontext.ledger.told import told_error, told_result
 from anykontext.model.money import Cap
 
 __all__ = [
+    "FINAL",
     "UNREADABLE",
     "BalanceRecord",
     "Begun",

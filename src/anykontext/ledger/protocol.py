@@ -67,11 +67,13 @@ class Ledger(Protocol):
     def finish(
         self, job_id: str, state: JobState, *, owner: str, version: int | None = None, attempt: int | None = None,
         result: Mapping[str, Any] | None = None, error: Mapping[str, Any] | None = None, cost: Cost | None = None,
+        aside: bool = False,
     ) -> Future[Finish]:  # fmt: skip
         """End a job, or call it unknown. For its owner, and when given for this version only; a success always counts.
 
-        Without one it stays open while a task of it may still give an image.
+        Without one it stays open while a task of it may still give an image, and is unknown while a submit of it is.
         `attempt` says which one it was (default: the latest that was accepted); `cost` is that of the whole attempt.
+        The first success is the result, except that one which was collected `aside` gives way to one which was not.
         """
 
     def take_over(self, job_id: str, owner: str, *, lease_s: float = LEASE_S) -> Future[JobRecord | None]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from anykontext.ledger.protocol import LEASE_S
 from anykontext.ledger.records import (
+    FINAL,
     BalanceRecord,
     DrainRecord,
     EventRecord,
@@ -27,16 +28,22 @@ from anykontext.model.words import near
 UNREADABLE = "unreadable handle"  # stands in the history of a job for a handle that this release cannot read
 _DAY_S = 86_400
 
+_TASK = """EXISTS (SELECT 1 FROM sends o JOIN handles USING (job_id, attempt, part) WHERE o.job_id = j.job_id
+    AND o.outcome = 'accepted' AND o.resolved IS NULL AND """
 # A task that was accepted, that can be asked for, and whose end nobody has told; `j` is the job.
-OPEN_TASK = """EXISTS (SELECT 1 FROM sends o JOIN handles USING (job_id, attempt, part) WHERE o.job_id = j.job_id
-    AND o.outcome = 'accepted' AND o.ended_at IS NULL AND o.resolved IS NULL)"""
+OPEN_TASK = _TASK + "o.ended_at IS NULL)"
+AGAIN_S, AGAIN_AFTER_S = 86_400.0, 10.0
+# One that may be paid and gave no image, by an end of our asking and not of the task: it is asked for again for a day,
+# after pauses that grow as the time since its submit does.
+DUE_TASK = f"""{_TASK} o.basis IS NULL AND o.maybe_charged = 1 AND o.kind NOT IN ({", ".join(map(repr, sorted(FINAL)))})
+    AND o.intent_at > :now - {AGAIN_S} AND :now - o.ended_at >= MAX({AGAIN_AFTER_S}, o.ended_at - o.intent_at))"""
 # A lease that is longer than any is written was written before the wall clock jumped back, and has ended.
 _LEASE = f"CASE WHEN lease_until > :now + {2 * LEASE_S} THEN 0.0 ELSE lease_until END"
 # A job whose owner is gone (its lease has ended) with a submit undecided and no task to ask for is unknown, written
 # so or not.
 _JOBS = f"""SELECT * FROM (SELECT job_id, request_digest, prompt, prompt_sha256, model, mode, tags, tenant,
     idempotency_key, created_at, updated_at, deadline_at, version, owner, {_LEASE} AS lease_until, result, error,
-    surplus, {OPEN_TASK} AS has_open_task,
+    surplus, {OPEN_TASK} AS has_open_task, {DUE_TASK} AS has_due_task,
     COALESCE((SELECT provider FROM sends s WHERE s.job_id = j.job_id AND s.attempt = j.ended_by LIMIT 1),
         (SELECT provider FROM sends s WHERE s.job_id = j.job_id ORDER BY attempt DESC, send DESC LIMIT 1)) AS provider,
     EXISTS (SELECT 1 FROM money m WHERE m.job_id = j.job_id AND money = 'risk') AS at_risk,
@@ -51,7 +58,7 @@ _JOBS = f"""SELECT * FROM (SELECT job_id, request_digest, prompt, prompt_sha256,
 _BY_ID = _JOBS + "WHERE job_id = :job_id"
 _UNFINISHED = (
     _JOBS
-    + """WHERE (written IN ('queued', 'running') OR has_open_task) AND lease_until <= :now
+    + """WHERE (written IN ('queued', 'running') OR has_open_task OR has_due_task) AND lease_until <= :now
     ORDER BY created_at, job_id"""
 )
 _LISTED = (
@@ -87,7 +94,7 @@ def _rows(
 def _job(row: dict[str, Any]) -> JobRecord:
     del row["written"]
     told = {name: freeze(json.loads(row[name])) if row[name] else None for name in ("result", "error")}
-    flags = {name: bool(row[name]) for name in ("surplus", "at_risk", "charged", "has_open_task")}
+    flags = {name: bool(row[name]) for name in ("surplus", "at_risk", "charged", "has_open_task", "has_due_task")}
     return JobRecord(**row | told | flags | {"tags": Frozen(json.loads(row["tags"])), "state": JobState(row["state"])})
 
 
@@ -132,7 +139,7 @@ def sends(db: sqlite3.Connection, job_id: str) -> list[SendRecord]:
     found = []
     for row in _rows(db, sql, (job_id,)):
         del row["amount"]
-        amounts = {name: None if row[name] is None else Decimal(row[name]) for name in ("price", "cost")}
+        amounts = {name: None if row[name] is None else Decimal(row[name]) for name in ("price", "listed", "cost")}
         found.append(SendRecord(**row | amounts | {"maybe_charged": bool(row["maybe_charged"])}))
     return found
 

@@ -7,9 +7,12 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Literal
 
+from anykontext.model.errors import Kind
 from anykontext.model.frozen import Frozen, thaw
 from anykontext.model.job import JobHandle, JobState, Mode
 
+# Ends of a task. All other ends are ends of our asking: the image may be there, and is asked for again by the job's id.
+FINAL = frozenset({Kind.MODERATED.value, Kind.GENERATION_FAILED.value, Kind.CANCELLED.value})
 Outcome = Literal["accepted", "refused", "unknown"]
 _NOT_ENDED = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.UNKNOWN})
 
@@ -85,6 +88,8 @@ class JobRecord(Record):
         charged: Whether money was spent on it.
         has_open_task: Whether a task that can be asked for has not ended, as far as is known: its image may still come,
             also where the job has ended by another attempt.
+        has_due_task: Whether a task of it that may be paid, and of which no image could be had, is to be asked for
+            again.
     """
 
     job_id: str
@@ -110,6 +115,7 @@ class JobRecord(Record):
     at_risk: bool
     charged: bool
     has_open_task: bool
+    has_due_task: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +153,7 @@ class SendRecord(Record):
     Attributes:
         send: 0 for the first submit of this part; more where the one before was surely refused.
         price: The USD that it put at risk; None is unknown.
+        listed: The USD of the price list; less than `price` where such submits were reported to cost more.
         outcome: None while nothing is known.
         ended_at: When the task, or the exchange that was refused or lost, had ended.
         cost: What it cost in USD, where that is known.
@@ -162,6 +169,7 @@ class SendRecord(Record):
     provider: str
     model: str
     price: Decimal | None
+    listed: Decimal | None
     owner: str
     intent_at: float
     outcome: Outcome | None

@@ -11,25 +11,28 @@ from decimal import Decimal
 from anykontext.ledger.counting import counted
 from anykontext.ledger.errors import OverBudget
 from anykontext.ledger.protocol import LEASE_S
-from anykontext.ledger.reads import OPEN_TASK, read_job
+from anykontext.ledger.reads import DUE_TASK, OPEN_TASK, read_job
 from anykontext.ledger.records import Begun, Existing, JobRecord, New, NewJob, NewSend, is_ended
 from anykontext.ledger.told import amount
 from anykontext.ledger.tx import Tx
 from anykontext.model.job import JobState
 from anykontext.model.money import Cap
 from anykontext.model.spend import EXACT
+from anykontext.routing.budgets import current
 
 _OPEN = ("queued", "running")
 _INSERT_JOB = """INSERT INTO jobs (job_id, request_digest, prompt, prompt_sha256, model, mode, tags, tenant,
     idempotency_key, created_at, updated_at, deadline_at, state, version, owner, submitter, lease_until)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', 1, ?, ?, ?)"""
-_INSERT_SEND = """INSERT INTO sends (job_id, attempt, part, send, provider, model, price, owner, intent_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_INSERT_SEND = """INSERT INTO sends (job_id, attempt, part, send, provider, model, price, listed, owner, intent_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_REPORTED = """SELECT cost FROM sends WHERE provider = ? AND model = ? AND listed = ? AND basis = 'reported'
+    ORDER BY intent_at DESC, rowid DESC LIMIT 1"""
 _RENEW = "UPDATE jobs SET lease_until = :until WHERE owner = :owner AND state IN ('queued', 'running')"
 # What has ended is worked on only for a task of it that has not, and only until it is let go.
 _RENEW_ENDED = f"""UPDATE jobs AS j SET lease_until = :until WHERE owner = :owner
     AND state IN ('succeeded', 'failed', 'moderated', 'cancelled', 'expired', 'unknown')
-    AND lease_until > :now AND lease_until <= :longest AND {OPEN_TASK}"""  # noqa: S608  # our own text
+    AND lease_until > :now AND lease_until <= :longest AND ({OPEN_TASK} OR {DUE_TASK})"""  # noqa: S608  # our own text
 _RESOLVE = """UPDATE sends SET resolved = ? WHERE job_id = ? AND EXISTS (SELECT 1 FROM money WHERE money = 'risk'
     AND money.job_id = sends.job_id AND money.attempt = sends.attempt AND money.part = sends.part
     AND money.send = sends.send)"""
@@ -75,14 +78,24 @@ def intents(tx: Tx, job_id: str, attempt: int, sends: Sequence[NewSend], *, owne
     before = [tx.last_send(job_id, attempt, one.part) for one in sends]
     if any(one is not None and one["outcome"] != "refused" for one in before):
         return False
-    for cap in caps:
-        _check(tx, cap, (job_id, attempt), [one.price for one in sends])
-    for one, last in zip(sends, before, strict=True):
+    budgeted = any(not cap.at_risk_only for cap in caps)
+    prices = [_reserved(tx, one) if budgeted else one.price for one in sends]
+    for cap in (current(one, tx.now) for one in caps):
+        _check(tx, cap, (job_id, attempt), prices)
+    for one, last, price in zip(sends, before, prices, strict=True):
         send = 0 if last is None else last["send"] + 1
-        row = (job_id, attempt, one.part, send, one.provider, one.model, amount(one.price), owner, tx.now)
-        tx.run(_INSERT_SEND, row)
+        names = (job_id, attempt, one.part, send, one.provider, one.model)
+        tx.run(_INSERT_SEND, (*names, amount(price), amount(one.price), owner, tx.now))
         tx.note(job_id, owner, "intent", f"attempt {attempt} part {one.part}: {one.provider}/{one.model}")
     return True
+
+
+def _reserved(tx: Tx, one: NewSend) -> Decimal | None:
+    """What a budget is to hold for a submit: its price, or what the last one of that price was reported to cost."""
+    if one.price is None:
+        return None
+    last = tx.row(_REPORTED, one.provider, one.model, amount(one.price))
+    return one.price if last is None or last["cost"] is None else max(one.price, Decimal(last["cost"]))
 
 
 def _check(tx: Tx, cap: Cap, going_on: tuple[str, int], prices: Sequence[Decimal | None]) -> None:
@@ -100,10 +113,12 @@ def _check(tx: Tx, cap: Cap, going_on: tuple[str, int], prices: Sequence[Decimal
 def take_over(tx: Tx, job_id: str, owner: str, lease_s: float) -> JobRecord | None:
     """Make a job one's own when its lease has ended: nobody submits for it any more, what was undecided is unknown.
 
-    One that has ended is taken over as long as a task of it has not: its image is paid for.
+    One that has ended is taken over as long as a task of it has not, or is to be asked for again: it is paid for.
     """
     seen, job = read_job(tx.db, tx.now, job_id), tx.job(job_id)
-    if seen is None or job is None or (is_ended(JobState(job["state"])) and not seen.has_open_task):
+    if seen is None or job is None:
+        return None
+    if is_ended(JobState(job["state"])) and not (seen.has_open_task or seen.has_due_task):
         return None
     if seen.owner != owner and seen.lease_until > tx.now:
         return None

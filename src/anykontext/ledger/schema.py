@@ -110,7 +110,8 @@ def _counted(row: str) -> str:
     END"""
 
 
-_OWN_TAGS = "SELECT '' AS name, '' AS value UNION ALL SELECT name, value FROM tags WHERE job_id = NEW.job_id"
+_OWN_TAGS = """SELECT '' AS name, '' AS value
+    UNION ALL SELECT name, value FROM tags WHERE job_id = NEW.job_id AND name <> ''"""
 _COUNT_NEW = f"""INSERT INTO tally
     SELECT name, value, CAST(NEW.intent_at / 86400 AS INTEGER), {_counted("NEW")}, 1 FROM ({_OWN_TAGS})
     WHERE {_counted("NEW")} IS NOT NULL ON CONFLICT DO UPDATE SET sends = sends + 1"""  # noqa: S608  # our own text
@@ -135,7 +136,8 @@ _TALLY = (
     END""",  # noqa: S608  # our own text
     f"""INSERT INTO tally
         SELECT name, value, CAST(intent_at / 86400 AS INTEGER) AS day, {_counted("s")} AS amount, COUNT(*)
-        FROM sends s JOIN (SELECT job_id, '' AS name, '' AS value FROM jobs UNION ALL SELECT * FROM tags) USING (job_id)
+        FROM sends s JOIN (SELECT job_id, '' AS name, '' AS value FROM jobs
+            UNION ALL SELECT * FROM tags WHERE name <> '') USING (job_id)
         WHERE {_counted("s")} IS NOT NULL GROUP BY name, value, day, amount""",  # noqa: S608  # our own text
     """CREATE INDEX sends_at_risk ON sends (job_id) WHERE basis IS NULL AND resolved IS NULL
         AND (outcome IS NULL OR outcome = 'unknown' OR maybe_charged = 1
@@ -156,8 +158,13 @@ _DRAINS = (
         provider TEXT PRIMARY KEY, since REAL NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL
     )""",
 )
+# What the price list says of a submit, where more was reserved for it: such submits were reported to cost more.
+_LISTED = (
+    "ALTER TABLE sends ADD COLUMN listed TEXT",
+    "CREATE INDEX sends_reported ON sends (provider, model, listed, intent_at) WHERE basis = 'reported'",
+)
 
-STEPS = (_TABLES, _MONEY, _TALLY, _DRAINS)
+STEPS = (_TABLES, _MONEY, _TALLY, (*_DRAINS, *_LISTED))
 VERSION = len(STEPS)
 
 

@@ -55,7 +55,7 @@ def open_ledger(
     text = str(url)
     scheme, separator, rest = text.partition("://")
     if separator and scheme != "sqlite":
-        raise LedgerError(f"a ledger at {scheme}:// cannot be opened by this release; give a path or 'memory'")
+        raise LedgerError(f"a ledger at {scheme}:// cannot be opened by this release; SQLite and 'memory' can")
     path = None if text == "memory" else Path(rest[1:] if separator else text)
     return SqliteLedger(Store(path, busy_s=busy_s), now=now, prompts=prompts)
 
@@ -111,10 +111,13 @@ class SqliteLedger:
     def finish(
         self, job_id: str, state: JobState, *, owner: str, version: int | None = None, attempt: int | None = None,
         result: Mapping[str, Any] | None = None, error: Mapping[str, Any] | None = None, cost: Cost | None = None,
+        aside: bool = False,
     ) -> Future[Finish]:  # fmt: skip
         """End a job."""
         if state in {JobState.QUEUED, JobState.RUNNING}:
             raise ValueError(f"{state} is no end")
+        if result is not None and aside:
+            result = {**result, "aside": True}
         return self._write(
             outcomes.finish, job_id, state, owner=owner, version=version, attempt=attempt,
             result=packed(result, prompt=self._full), error=packed(error), cost=in_usd(cost),

@@ -92,6 +92,16 @@ def _said(value: str) -> str:
     return value
 
 
+def _tags(value: Mapping[str, str]) -> Mapping[str, str]:
+    if "" in value:
+        raise ValueError("one has an empty name; a tag is NAME=VALUE")
+    try:
+        "".join(one for tag in value.items() for one in tag).encode()
+    except UnicodeEncodeError:
+        raise ValueError("one holds half a character (a lone surrogate) that cannot be written down") from None
+    return value
+
+
 def _format(value: Any) -> Any:
     return "jpeg" if value == "jpg" else value
 
@@ -143,7 +153,7 @@ class ImageRequest(BaseModel):
     watermark: Annotated[str, Field(strict=True, min_length=1)] | None = None
     webhook_url: Annotated[str, Field(strict=True, pattern=r"^https?://\S+$", max_length=2083)] | None = None
     idempotency_key: Annotated[str, Field(strict=True, min_length=1, max_length=255)] | None = None
-    tags: Annotated[Mapping[str, str], AfterValidator(freeze)] = Frozen()
+    tags: Annotated[Mapping[str, str], AfterValidator(_tags), AfterValidator(freeze)] = Frozen()
     provider_options: Annotated[Mapping[str, Mapping[str, Any]], AfterValidator(freeze)] = Frozen()
 
     def __init__(self, /, prompt: Any = ..., images: Any = (), **fields: Any) -> None:

@@ -129,23 +129,28 @@ def spooled(told: Mapping[str, Any] | None, spool: Spool) -> list[dict[str, Any]
 
 
 def surplus_results(events: Sequence[Any]) -> list[Mapping[str, Any]]:
-    """The results of images that came after the job had ended otherwise."""
+    """The results of images that the job made beside those that it gave its caller."""
     found = []
     for one in events:
         if one.what == "surplus":
             with contextlib.suppress(ValueError):
-                found.append(json.loads(one.detail).get("result"))
-    return [one for one in found if one]
+                found.append(json.loads(one.detail))
+    given = {one["given"] for one in found if "given" in one and one["given"] != one.get("attempt")}
+    return [one["result"] for one in found if one.get("result") and one.get("attempt") not in given]
 
 
 def what_next(job: JobRecord, handles: Sequence[HandleRecord], images: Sequence[Mapping[str, Any]], now: float) -> str:
     """What to do about a job, in one sentence."""
-    resume, provider = f"`anykontext jobs resume {job.job_id} -o OUT`", job.provider or "the provider"
+    resume, lost = f"`anykontext jobs resume {job.job_id} -o OUT`", job.error or {}
+    provider = (lost.get("provider") if lost.get("kind") == "outcome_unknown" else job.provider) or "the provider"
+    asked = " and ".join(dict.fromkeys(one.handle.provider for one in handles))
     resolve = f"`anykontext jobs resolve {job.job_id} --charged` or `--not-charged`"
+    collect = "`anykontext jobs collect` asks for its image while that pays"
     if job.state is JobState.SUCCEEDED:
         if not images or any(image["path"] is None for image in images):
             return "Its images are not in the spool any more, and are never made anew by themselves."
-        return f"Its images lie in the spool; {resume} writes them, and sends nothing."
+        more = f" Money is at risk on another attempt: {collect}, or settle it with {resolve}." if job.at_risk else ""
+        return f"Its images lie in the spool; {resume} writes them, and sends nothing.{more}"
     if job.state is JobState.UNKNOWN:
         return f"Look at {provider}'s own list of tasks, and settle it with {resolve}."
     if not is_ended(job.state):
@@ -155,7 +160,7 @@ def what_next(job: JobRecord, handles: Sequence[HandleRecord], images: Sequence[
             return f"Nobody waits for it: {resume} does, or `anykontext jobs collect` for all such jobs."
         return "Nothing was sent and nothing was charged: ask again for what you want."
     if job.at_risk and handles:
-        return f"Money is at risk: {resume} asks {provider} once more, or settle it with {resolve}."
+        return f"Money is at risk: {resume} asks {asked} once more, or settle it with {resolve}."
     if job.at_risk:
         return f"Money is at risk: look at {provider}'s own list of tasks, and settle it with {resolve}."
     return "There is nothing to do; " + ("it was charged." if job.charged else "nothing was charged.")

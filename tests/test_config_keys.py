@@ -221,6 +221,28 @@ def test_many_jobs_that_are_refused_together_ask_a_callable_once(second: str) ->
     assert [second == "new"] * 20 == renewed
 
 
+def test_a_callable_that_calls_whoever_asks_it_is_told_so_and_nothing_hangs() -> None:
+    def call() -> str:
+        return one().get_secret_value()
+
+    one = kept(call)
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="has called the client that asks for its key"):
+            one()
+
+
+def test_a_thread_waits_for_a_callable_of_another_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anykontext.config.key.WAIT_S", 0.05)
+
+    def call() -> str:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(one).result().get_secret_value()
+
+    one = kept(call)
+    with pytest.raises(ConfigurationError, match="has given no key in"):
+        one()
+
+
 def test_a_key_that_stays_the_same_is_asked_for_again_after_a_rest() -> None:
     calls = Counter[str]()
     clock = Clock()

@@ -9,6 +9,7 @@ import pytest
 
 from anykontext.cli.options import edit_words, provider_options
 from anykontext.model.errors import InvalidRequest
+from anykontext.model.request import ImageRequest
 from anykontext.sandbox import Sandbox
 
 pytestmark = pytest.mark.sandbox
@@ -48,6 +49,11 @@ def test_words_are_a_prompt(prompt: str, work: Path) -> None:
 def test_provider_options_are_json_or_text() -> None:
     found = provider_options(["bfl.a=true", "bfl.b=x=y", "fal.c=[1]", "fal.d=NaN", "fal.e="])
     assert found == {"bfl": {"a": True, "b": "x=y"}, "fal": {"c": [1], "d": "NaN", "e": ""}}
+
+
+def test_a_tag_that_cannot_be_written_down_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match=r"tags: .*lone surrogate"):
+        ImageRequest("a cat", tags={"customer": "\udcff"})
 
 
 BAD = [

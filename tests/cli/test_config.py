@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import anykontext as ak
+from anykontext.config.effective import without_password
 from anykontext.config.template import WORDS, template
 from anykontext.config.unknown import SECTIONS, settings_of
 from anykontext.plugins import default_registry
@@ -87,8 +88,30 @@ def test_show_prints_no_key_and_no_password(cli: Callable[..., Any], file: Path,
         assert KEY not in ended.out + ended.err
         assert "file:key" in ended.out
         assert "readable" in ended.out
-        assert "http://me:**********@proxy:3128" in ended.out
-        assert "postgresql://me:**********@db/kontext?**********" in ended.out
+        assert "http://**********@proxy:3128" in ended.out
+        assert "postgresql://**********@db/kontext?**********" in ended.out
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql:///x?password=SECRET",
+        "postgresql://me:pa/SECRET@db/x",
+        "postgresql://me:1#SECRET@db/x",
+        "postgresql://me:1?SECRET@db/x",
+        "postgresql://SECRET@db/x",
+        "postgresql://db/x;password=SECRET",
+        "postgresql://[me:SECRET@db/x",
+    ],
+)
+def test_a_url_is_shown_without_what_may_be_a_password(url: str) -> None:
+    assert "SECRET" not in without_password(url)
+
+
+def test_a_proxy_that_is_none_is_refused_before_it_is_shown(cli: Callable[..., Any], file: Path) -> None:
+    write(file, "[providers.bfl]\n[network]\nproxy = 'http://me:pa/ss@proxy'\n")
+
+    cli("config", "show").refused("anykontext.toml, line 3: network.proxy: the URL of a proxy is needed", code=3)
 
 
 def test_with_nothing_configured_show_tells_what_holds_and_what_to_do(cli: Callable[..., Any]) -> None:
@@ -147,6 +170,28 @@ def test_every_setting_of_every_section_is_in_the_file_that_init_writes() -> Non
         assert settings_of(model) - sections == set(WORDS[model])
         for name in WORDS[model]:
             assert f"{name} = " in written or f".{name}" in written
+
+
+def test_init_prints_it_where_that_is_asked_and_says_what_comes_next(cli: Callable[..., Any], file: Path) -> None:
+    printed = cli("config", "init", "--output", "-")
+    assert (0, False) == (printed.code, file.exists())
+    written = cli("config", "init")
+    assert file.read_text().strip() == printed.out.strip()
+    assert "`anykontext check`" in written.err
+    cli("config", "init", "--output", "").refused("it is empty")
+
+
+def test_show_tells_the_prices_that_an_adapter_lists_and_where_they_are_from(
+    cli: Callable[..., Any], file: Path
+) -> None:
+    write(file, '[providers.bfl]\n[providers.bfl.prices]\n"flux-1.1-pro" = "0.01"\n')
+
+    lines = cli("config", "show").out.splitlines()
+
+    (listed,) = [one for one in lines if one.startswith("# flux-kontext-pro: 0.04 USD for one image ")]
+    assert ", 20" in listed  # the date on which it was found
+    assert "# region: global" in " ".join(lines)
+    assert ['"flux-1.1-pro" = "0.01"'] == [one.split("  ")[0] for one in lines if 'flux-1.1-pro"' in one]
 
 
 def test_init_replaces_a_file_only_when_forced(cli: Callable[..., Any], file: Path) -> None:

@@ -46,6 +46,18 @@ def test_a_plan_shows_who_drained_it_since_when_and_why(cli: Callable[..., Any])
     refused.refused("drained by", "slow today", "anykontext undrain kie", "nothing was charged", code=5)
 
 
+def test_when_all_are_drained_a_plan_ends_as_the_request_does(cli: Callable[..., Any]) -> None:
+    for name in ("kie", "fal"):
+        cli("drain", name, "--why", "red \x1b[31m\nalert")
+
+    for words in (("plan", "a cat"), ("generate", "a cat", "-o", "x.jpg")):
+        ended = cli(*words)
+        assert (2, False) == (ended.code, "\x1b" in ended.out + ended.err)
+    for words in (("plan", "a cat"), ("generate", "a cat", "-o", "x.jpg")):
+        assert 5 == cli(*words, "--provider", "kie").code
+    assert 2 == len(cli("drain", "-q").out.splitlines())
+
+
 def test_a_name_that_is_none_is_refused_with_the_nearest(cli: Callable[..., Any]) -> None:
     cli("drain", "kei").refused("'kei'", "kie", code=3)
     cli("undrain", "kei").refused("'kei'", "kie", code=3)

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from anykontext.cli.failures import EXIT_CODES, exit_code
+from anykontext.cli.failures import EXIT_CODES, class_of, exit_code
+from anykontext.io.journal import TakenOver
+from anykontext.ledger.errors import LedgerError
 from anykontext.model import errors
 from anykontext.sandbox import FAULTS, Emulator, Sandbox
 
@@ -32,6 +34,23 @@ CHARGED = {
     *("gateway-page", "submit-lost", "unknown-status", "never-ends", "expired-url", "truncated-image", "not-an-image"),
 }
 DEADLINE = {"unknown-status": "1", "never-ends": "1", "outage": "1.5", "server-error": "1.5", "rate-limited": "1.2"}
+
+
+def test_a_private_kind_of_an_error_is_told_by_its_public_name() -> None:
+    names = {cls: class_of(cls("x")) for cls in (LedgerError, TakenOver, errors.InvalidRequest)}
+
+    assert {LedgerError: "ConfigurationError", TakenOver: "AnykontextError"}.items() <= names.items()
+    assert "InvalidRequest" == names[errors.InvalidRequest]
+
+
+def test_when_every_key_was_refused_it_is_the_configuration() -> None:
+    refused = errors.AuthenticationFailed("no", provider="bfl")
+    other = errors.Unavailable("no", provider="fal")
+
+    assert [3, 5] == [
+        exit_code(errors.AllCandidatesFailed("x", errors=found, provider="bfl"))
+        for found in ([refused, refused], [refused, other])
+    ]
 
 
 def test_every_fault_that_all_emulators_know_is_in_the_tables() -> None:

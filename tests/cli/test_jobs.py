@@ -1,6 +1,7 @@
 """`jobs`: jobs that one invocation made and that others find, resume, collect, settle and forget."""
 
 import asyncio
+import contextlib
 import io
 import json
 import os
@@ -130,6 +131,7 @@ class TestList:
         assert cli("jobs", "list", "--since", "2199-01-01", "--json").json == []
         assert cli("jobs", "list", "--tag", "customer", "--json").json == []
         assert "--limit" in cli("jobs", "list", "--limit", "1").err
+        assert "--limit" in cli("jobs", "list", "--limit", "1", "--json").err
 
     def test_a_tag_finds_its_jobs(self, cli: Cli, bfl: Emulator, work: Path) -> None:
         with ak.Client("anykontext.toml") as client:
@@ -198,6 +200,17 @@ class TestShow:
         assert "A process works on it" in cli("jobs", "show", "job_1").out
         core.close()
         assert "ask again for what you want" in cli("jobs", "show", "job_1").out
+
+    def test_a_handle_that_cannot_be_read_hides_nothing_else(self, cli: Cli, late: str, tmp_path: Path) -> None:
+        with contextlib.closing(sqlite3.connect(tmp_path / "home/ledger.sqlite3")) as db, db:
+            db.execute("UPDATE handles SET handle = '{}'")
+        told = cli("jobs", "show", late, "--json").json
+        assert told["handles"] == []
+        assert told["at_risk"]
+        assert [one["provider"] for one in told["sends"]] == ["bfl"]
+        assert "attempt 0 part 0: this is not a job handle" in told["events"][-1]["detail"]
+        assert "AT RISK" in cli("jobs", "show", late).out
+        assert only(cli)["id"] == late
 
     def test_a_spool_that_was_emptied_is_told(self, cli: Cli, made: str) -> None:
         Path(cli("jobs", "show", made, "--json").json["images"][0]["path"]).unlink()
@@ -557,7 +570,7 @@ class TestBadInput:
         (tmp_path / "home" / "ledger.sqlite3").write_text("this is no database, and long enough to be seen as none" * 9)
         cli("jobs", *words).refused("ledger.sqlite3", "is not a database", code=3)
         ended = cli("jobs", *words, "--json")
-        assert (ended.code, ended.error["class"]) == (3, "LedgerError")
+        assert (ended.code, ended.error["class"]) == (3, "ConfigurationError")
 
     def test_a_configuration_that_cannot_be_used_is_3(self, cli: Cli, work: Path) -> None:
         (work / "bad.toml").write_text("[")

@@ -23,6 +23,8 @@ candidates = ["kie", "fal"]
 regions = ["eu"]
 [budget]
 daily_usd = "0.10"
+[budget.tags.customer]
+daily_usd = "0.03"
 """
 
 
@@ -43,6 +45,13 @@ def test_it_shows_where_an_edit_would_go_at_what_price_and_why_not_elsewhere(cli
     assert "safety_tolerance: 0 became 1" in lines[3]
     (excluded,) = [line for line in lines if "bfl/flux-kontext-pro: " in line]
     assert "NO_SUCH_KEY" in excluded
+
+
+def test_a_tag_brings_its_budget(cli: Callable[..., Any]) -> None:
+    found = cli("plan", "a cat", "--tag", "customer=acme", "--json").json
+
+    assert ["kie"] == [one["provider"] for one in found["candidates"]]
+    assert "customer=acme" in next(one["reason"] for one in found["excluded"] if one["provider"] == "fal")
 
 
 def test_json_is_the_documented_object(cli: Callable[..., Any]) -> None:
@@ -74,12 +83,15 @@ def test_without_a_candidate_it_tells_every_reason_and_ends_as_the_request_would
     assert (code, []) == (ended.code, ended.json["candidates"])
     assert reason in " ".join(one["reason"] for one in ended.json["excluded"])
     assert code == cli("generate", *words).code
+    assert "\nError: " in ended.err
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         ((), "PROMPT is missing"),
+        (("a cat", "--tag", "customer"), "'customer' is not of the form name=value"),
+        (("a cat", "--tag", "a=1", "--tag", "a=2"), "'a=2' is given twice"),
         (("photo.jpg",), "PROMPT is missing"),
         (("a", "cat"), "there is no file 'a'"),
         (("photo.jpg", "x", "--sandbox", "--config", "anykontext.toml"), "leave out --config"),

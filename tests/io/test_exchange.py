@@ -39,6 +39,21 @@ def collected(body: bytes, headers: Mapping[str, str] | None = None, key: str | 
     return found.heard()
 
 
+@pytest.mark.parametrize("used", [None, "bfl_new_0123456789"])
+def test_a_reply_echoes_none_of_the_keys_that_were_used_before_it(used: str | None) -> None:
+    keys = iter(["bfl_old+0123456789", "bfl_new_0123456789"])
+    asked = send(key=lambda: next(keys))
+    key: Any = asked.provider.key
+    key.renew(key())
+    echo = "bfl_old+0123456789 BFL_OLD+0123456789 bfl_old%2B0123456789 bfl_new_0123456789"
+    found = Collected(asked, 200, {"X-Echo": echo}, used)
+    found.add(echo.encode())
+    heard = found.heard()
+
+    assert isinstance(heard, Reply)
+    assert ["[key] [key] [key] [key]"] * 2 == [heard.body.decode(), heard.headers["x-echo"]]
+
+
 def test_a_request_carries_our_headers_and_nothing_of_the_http_library() -> None:
     request, key = request_of(send(), chunks_of(send()))
 

@@ -128,12 +128,31 @@ def test_submits_keep_to_the_rate_of_the_provider(lab: Lab) -> None:
     asked = [lab.ask(who) for _ in range(21)]
 
     assert [*["in"] * 20, "waits"] == [told(one) for one in asked]
+    for one in asked[:20]:
+        lab.gate.sent(who.provider, [one])
     lab.now += 9.5
     assert 0.5 == lab.gate.look(asked[20])
     assert "waits" == told(asked[20])
     lab.now += 0.5
     lab.gate.look(asked[20])
     assert "in" == told(asked[20])
+
+
+def test_the_rate_counts_when_submits_leave_and_not_when_they_were_let_in(lab: Lab) -> None:
+    who = candidate("kie")
+    asked = [lab.ask(who) for _ in range(21)]
+    lab.now += 15.0  # an upload comes first
+    lab.gate.look(asked[20])
+    assert "waits" == told(asked[20])
+
+    for one in asked[:19]:
+        lab.gate.sent(who.provider, [one])
+    lab.gate.give_back(asked[19])  # it was never sent
+    assert "in" == told(asked[20])
+    lab.gate.sent(who.provider, [asked[20]])
+    waits = lab.ask(who)
+    lab.now += 9.5
+    assert 0.5 == lab.gate.look(waits)
 
 
 def test_who_did_not_wait_long_enough_is_told_of_the_rate(lab: Lab) -> None:

@@ -3,18 +3,21 @@
 import asyncio
 import contextlib
 import inspect
+import logging
 import socket
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import certifi
 import httpx
 import pytest
 
 import anykontext as ak
-from anykontext.adapting import InputImage, Purpose, get
+from anykontext.adapting import InputImage, Purpose, Reply, get
 from anykontext.engine.effects import Download, Fault, Loss, Lost, NotDownloaded, Send
 from anykontext.engine.provider import Provider
 from anykontext.engine.signing import Address
@@ -215,6 +218,36 @@ def test_a_proxy_that_is_down_is_named_without_its_password_and_nothing_was_acce
     assert not raised.value.maybe_charged
     assert f"through the proxy http://127.0.0.1:{port}, from Config: network.proxy" in str(raised.value)
     assert SECRET not in f"{raised.value!r} {raised.value} {config!r}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_echoes_what_it_was_told_is_not_quoted(kind: str, scheme: str, spool: Spool) -> None:
+    password = "a/password-0123"
+    basic = b64encode(f"me:{password}".encode()).decode()
+    proxy = TinyProxy(refuses=f"407 Not {password} {basic}\r\nX-Echo: {basic}")
+    way = network_of(proxy.url.replace("//", f"//me:{quote(password, safe='')}@"), None, {}, WHERE)
+    send = Send(
+        get(Purpose.POLL, url := f"{scheme}://kontext.test/x"),
+        provider(),
+        Address(url, signed=False, guarded=False),
+        5.0,
+    )
+
+    heard = drive(kind, spool, way, lambda driver: driver.exchange(send))
+    proxy.close()
+
+    assert isinstance(heard, Reply if scheme == "http" else Lost)
+    assert basic in proxy.heads[0]
+    assert not [one for one in (password, basic) if one in repr(heard)]
+
+
+def test_the_log_of_a_socks_handshake_tells_no_password(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "httpcore.socks"):
+        logging.getLogger("httpcore.socks").debug("setup_socks5_connection.started auth=(b'me', b'secret')")
+        logging.getLogger("httpcore.socks").debug("setup_socks5_connection.complete")
+
+    assert ["setup_socks5_connection.complete"] == caplog.messages
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,13 +7,21 @@ from pydantic import SecretStr
 
 from anykontext.engine.policy import Policy
 from anykontext.engine.provider import Candidate, Provider
-from anykontext.model.errors import AnykontextError, BudgetExceeded, MissingKey, NoCandidate, UnsupportedOption
+from anykontext.model.errors import (
+    AnykontextError,
+    BudgetExceeded,
+    MissingKey,
+    NoCandidate,
+    Unavailable,
+    UnsupportedOption,
+)
 from anykontext.model.money import Cap
 from anykontext.model.request import ImageRequest
 from anykontext.routing.plan import Steps, plan, refusal
 from anykontext.routing.rules import Rules
 from anykontext.routing.situation import Situation
 from anykontext_bfl import Bfl
+from anykontext_kie import Kie
 
 from .conftest import CAT, NOW, candidate, price
 
@@ -127,27 +135,52 @@ def test_what_is_left_of_a_budget_excludes_what_costs_more() -> None:
     assert isinstance(refused(candidate("a"), candidate("b", None), situation=low), BudgetExceeded)
 
 
-def test_a_closed_candidate_is_passed_over_with_the_reason_given() -> None:
-    dead = replace(NOW, closed={"a/flux-kontext-pro": "it failed three times"})
+def test_a_closed_candidate_is_passed_over_with_the_reason_given_in_the_order_that_was_found() -> None:
+    found = planned(*map(candidate, "abc"), strategy="round-robin", situation=replace(NOW, turn=1))
+    left = found.without({"a/flux-kontext-pro": "it failed three times"})
 
-    assert ["b"] == names(candidate("a"), candidate("b"), situation=dead)
-    assert {"a": "it failed three times"} == reasons(candidate("a"), candidate("b"), situation=dead)
+    assert ["b", "c"] == [one.candidate.provider.name for one in left.steps]
+    assert [("a", "it failed three times")] == [
+        (one.candidate.provider.name, one.misfit.reason) for one in left.excluded
+    ]
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_when_all_are_closed_there_is_no_candidate_for_now(count: int) -> None:
-    found = [candidate(name) for name in "ab"[:count]]
-    error = refused(*found, situation=replace(NOW, closed={one.name: "it is drained" for one in found}))
+    found = planned(*map(candidate, "ab"[:count]))
+    error = refusal(found.without({f"{one}/flux-kontext-pro": "it is drained" for one in "ab"}).excluded)
 
     assert isinstance(error, NoCandidate)
     assert "later" in str(error)
     assert {"it is drained"} == set(error.reasons.values())
 
 
-def test_money_excludes_only_what_could_be_done_but_for_it() -> None:
-    dead = replace(NOW, closed={"a/flux-kontext-pro": "it is drained"}, left=[(Cap("daily", Decimal(1)), Decimal(0))])
+def test_one_that_was_named_and_is_closed_is_unavailable() -> None:
+    found = planned(candidate("a")).without({"a/flux-kontext-pro": "it is drained"})
+    error = refusal(found.excluded, named=True)
 
-    assert isinstance(refused(candidate("a"), situation=dead), NoCandidate)
+    assert isinstance(error, Unavailable)
+    assert "a/flux-kontext-pro: it is drained (nothing was charged)" in str(error)
+
+
+@pytest.mark.parametrize(("count", "kept"), [(20, ["a", "kie"]), (21, ["a"])])
+def test_more_tasks_than_the_submit_rate_ever_lets_through_together_are_no_candidate(
+    count: int, kept: list[str]
+) -> None:
+    kie = Candidate(
+        Provider("kie", Kie(), {"api": "https://api.kie.ai"}, lambda: SecretStr("k"), max_in_flight=90),
+        "flux-kontext-pro",
+    )
+    found = planned(candidate("a"), kie, request=ImageRequest("a cat", num_images=count))
+
+    assert kept == [one.candidate.provider.name for one in found.steps]
+    assert all("at most 20" in one.misfit.reason for one in found.excluded)
+
+
+def test_money_excludes_only_what_could_be_done_but_for_it() -> None:
+    empty = replace(NOW, left=[(Cap("daily", Decimal(1)), Decimal(0))])
+
+    assert isinstance(refused(candidate("a"), situation=empty, regions=("eu",)), UnsupportedOption)
 
 
 def test_a_missing_key_is_a_reason_and_the_error_where_it_is_the_only_one() -> None:

@@ -60,7 +60,7 @@ def test_only_the_allowed_regions_are_taken() -> None:
         found = plan(request, [], [eu, us], Policy(), rules=Rules(regions=regions), situation=NOW)
         return [one.candidate.provider.name for one in found.steps]
 
-    assert [["eu", "us"], ["eu"], ["eu", "us"], []] == [taken(), taken("eu"), taken("eu", "us"), taken("ch")]
+    assert [["eu", "us"], ["eu"], ["eu", "us"], []] == [taken(), taken("EU"), taken("eu", "us"), taken("ch")]
 
 
 @pytest.mark.parametrize(

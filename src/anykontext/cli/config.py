@@ -75,7 +75,7 @@ def _line(one: "Setting") -> tuple[str, str]:
 
 
 @config.command()
-@click.option("--output", metavar="FILE", default=FILE, show_default=True, help="The file to write.")
+@click.option("--output", metavar="FILE", default=FILE, show_default=True, help="The file to write; - prints it.")
 @force_option
 @said_options
 def init(**given: Any) -> None:
@@ -95,9 +95,15 @@ def init(**given: Any) -> None:
 
     say = Say(quiet=given["quiet"], verbose=given["verbose"])
     registry = default_registry()
+    text = template(registry, os.environ)
+    if given["output"] == "-":
+        say.result(text.removesuffix("\n"))
+        return
+    if not given["output"].strip():
+        raise click.BadParameter("it is empty; leave it out for anykontext.toml", param_hint="'--output'")
     try:
         file = Path(given["output"])
-        write_atomically(file, template(registry, os.environ).encode(), overwrite=given["force"])
+        write_atomically(file, text.encode(), overwrite=given["force"])
     except FileExistsError:
         told = f"{str(file)!r} exists; add --force to replace it, or name another with --output"
         raise InvalidRequest(told) from None
@@ -106,3 +112,4 @@ def init(**given: Any) -> None:
     say.result(str(file))
     found = list(discover(registry.adapters, os.environ))
     say.note(f"Providers with a key: {', '.join(found) or 'none yet; the file names the variables to set'}")
+    say.note("Next: `anykontext check` asks whether the keys are valid, `anykontext config show` tells what holds.")

@@ -26,6 +26,7 @@ def drain(name: str | None, *, why: str, **given: Any) -> None:
 
     from anykontext.cli.jobs.words import looked_up
     from anykontext.cli.logs import logs
+    from anykontext.model.words import one_line
 
     if why and name is None:
         raise click.UsageError("--why is for the provider that is drained: name it")
@@ -42,7 +43,7 @@ def drain(name: str | None, *, why: str, **given: Any) -> None:
         say.result("No provider is drained.")
     else:
         again = "" if new else "already "
-        say.result("\n".join(f"{one.provider} is {again}{one}" for one in drained))
+        say.result("\n".join(one_line(f"{one.provider} is {again}{one}") for one in drained))
 
 
 @click.command()

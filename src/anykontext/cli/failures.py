@@ -47,6 +47,8 @@ def exit_code(error: BaseException) -> int:
     """The exit code of an error; 1 for one that nobody expected."""
     if isinstance(error, click.ClickException):
         return error.exit_code
+    if isinstance(error, errors.AllCandidatesFailed) and {exit_code(one) for one in error.errors} == {CONFIGURATION}:
+        return CONFIGURATION  # every key was refused
     return next((EXIT_CODES[cls] for cls in type(error).__mro__ if cls in EXIT_CODES), BUG)
 
 
@@ -82,10 +84,17 @@ def tell(error: Exception, say: Say, *, traceback: bool) -> int:
     return exit_code(error)
 
 
+def class_of(error: Exception) -> str:
+    """The name of an error that scripts can know: of a private kind of a public one, the public one's."""
+    own = (Interrupted, NotSaved)
+    known = (one for one in type(error).__mro__ if one in own or getattr(errors, one.__name__, None) is one)
+    return next(known, type(error)).__name__
+
+
 def as_json(error: Exception) -> dict[str, Any]:
     """The error object of --json."""
     found: dict[str, Any] = {
-        "class": type(error).__name__,
+        "class": class_of(error),
         "kind": None,
         "message": error.format_message() if isinstance(error, click.ClickException) else str(error),
         "provider": getattr(error, "provider", None),

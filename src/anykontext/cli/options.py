@@ -74,6 +74,7 @@ request_options = _all(
         metavar="PROVIDER.KEY=VALUE",
         help="A field in a provider's own words: JSON, else a text. Repeatable.",
     ),
+    click.option("--tag", "tags", multiple=True, metavar="NAME=VALUE", help="For `spend` and budgets. Repeatable."),
     click.option("--strict", is_flag=True, help="Refuse what cannot be done exactly as asked."),
     deadline_option,
     click.option("--max-price", metavar="USD", help="Send nothing that would cost more."),
@@ -86,6 +87,8 @@ def call_of(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     call = {name: given[name] for name in CALL_OPTIONS if given[name] is not None}
     if given["options"]:
         fields["provider_options"] = provider_options(given["options"])
+    if given["tags"]:
+        fields["tags"] = tags_of(given["tags"])
     if given["strict"]:
         call["policy"] = "strict"
     return fields, call
@@ -110,6 +113,22 @@ def provider_options(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
             fields[key] = json.loads(value, parse_constant=_no_number)
         except (ValueError, RecursionError):
             fields[key] = value
+    return found
+
+
+def tags_of(texts: Sequence[str]) -> dict[str, str]:
+    """The values of --tag.
+
+    >>> tags_of(["customer=acme", "note=a=b"])
+    {'customer': 'acme', 'note': 'a=b'}
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (equals and name) or name in found:
+            told = "is given twice" if name in found else "is not of the form name=value"
+            raise click.BadParameter(f"{text!r} {told}", param_hint="'--tag'")
+        found[name] = value
     return found
 
 

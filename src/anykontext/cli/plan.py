@@ -30,8 +30,8 @@ def plan(words: Sequence[str], **given: Any) -> int:
     """Show where a request would go, at what price, and why; nothing is sent and nothing is paid.
 
     With an IMAGE it is an edit, without one a generation. No URL is fetched, and no key is needed. Ends with 0 when
-    a provider can do it, else as the request itself would: 2, with 8 where a price or a budget stands in the way and
-    3 where no provider has a key.
+    a provider can do it, else as the request itself would: 2, with 8 where a price or a budget stands in the way, 3
+    where no provider has a key, and 5 where the one that is named is drained.
 
     \b
     anykontext plan photo.jpg "make the car matte black" --num-images 4 --max-price 0.10
@@ -53,4 +53,9 @@ def plan(words: Sequence[str], **given: Any) -> int:
     with logs(say), configured(given) as config, Client(config) as client:
         found = client.plan(request, **call)
     say.result(json.dumps(found.to_json(), default=str) if say.as_json else printable(found))
+    if say.as_json:  # the table has them itself
+        for note in found.notes:
+            say.note(note)
+        if found.error is not None:
+            say.error(found.error)
     return DONE if found.error is None else exit_code(found.error)

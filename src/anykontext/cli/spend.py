@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from anykontext.model.spend import Spend
 
 MOST = 40  # bars of a chart, and budgets of values of a tag, that are shown
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would carry out what begins so
+FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # a spreadsheet would carry out what begins so, after any space
 
 
 @click.group(invoke_without_command=True)
@@ -55,11 +55,14 @@ def _spend(given: dict[str, Any]) -> None:
     from anykontext.cli.jobs.words import in_memory, looked_up, moment
     from anykontext.cli.logs import logs
     from anykontext.client import spending
+    from anykontext.model.errors import InvalidRequest
 
     if given["as_csv"] and given["as_json"]:
         raise click.UsageError("--csv and --json exclude each other")
     say, now = say_of(given), datetime.now(UTC)
     since, until = (given[name] and moment(given[name], now) for name in ("since", "until"))
+    if since and until and since > until:
+        raise InvalidRequest(f"--since ({since:%Y-%m-%d %H:%M}) is after --until ({until:%Y-%m-%d %H:%M}, both UTC)")
     by = tuple(filter(None, (word.strip() for word in given["by"].split(","))))
     with logs(say), looked_up(given["config"]) as store:
         found = spending.spend(store, since=since, until=until, by=by, tag=given["tag"])
@@ -159,7 +162,7 @@ def unformulated(value: str) -> str:
     >>> unformulated("=1+1")
     "'=1+1"
     """
-    return f"'{value}" if value.startswith(FORMULA) else value
+    return f"'{value}" if value.lstrip().startswith(FORMULA) or value[:1] in {"\t", "\r", "\n"} else value
 
 
 @spend.command()
@@ -171,7 +174,8 @@ def reconcile(**given: Any) -> int:
     """Compare what left the providers' balances with the ledger's sum; nothing is spent.
 
     The balances are read now, and compared with an earlier reading: each `check` and each `reconcile` keeps one. A
-    top-up between the two shows as less that left the balance; jobs of other machines on the same account as more.
+    top-up between the two shows as less that left the balance, as do jobs under keys given to `with_options`, which
+    the ledger counts under the provider's name; jobs of other machines on the same account show as more.
     """
     import json
     from datetime import UTC, datetime

@@ -4,7 +4,8 @@ import shutil
 import sys
 from collections.abc import Sequence
 
-from anykontext.cli.say import Say, on_terminal, printable
+from anykontext.cli.say import Say, on_terminal
+from anykontext.model.words import one_line
 
 GAP = 3  # columns between two of a table that is drawn
 LAST = 8  # columns that the last one, which wraps, needs at least
@@ -12,7 +13,7 @@ LAST = 8  # columns that the last one, which wraps, needs at least
 
 def show(say: Say, heads: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
     """Write a table to stdout."""
-    rows = [[printable(cell) for cell in row] for row in rows]
+    heads, *rows = [[one_line(cell) for cell in row] for row in [heads, *rows]]
     widths = [max(len(row[index]) for row in [heads, *rows]) for index in range(len(heads))]
     needed = sum(width + GAP for width in widths[:-1]) + min(widths[-1], LAST)
     if on_terminal(sys.stdout) and needed <= shutil.get_terminal_size().columns:  # rich would cut ids and names

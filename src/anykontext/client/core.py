@@ -48,7 +48,7 @@ class Core:
             why = "comes with a later release" if later else f"is unknown; {near(transport, ['httpx', 'auto'])}"
             raise ConfigurationError(f"the transport {transport!r} {why}")
         self.registry = registry or default_registry()
-        self.config = config if isinstance(config, Config) else Config.load(config, registry=self.registry)
+        self.config = _config_of(config, self.registry)
         self.network = way_out(self.config)
         self.providers = {one.name: one for one in self.config.provider_list(self.registry)}
         self.store = Store(self.config)
@@ -77,6 +77,10 @@ class Core:
         if keys is not None:
             if not isinstance(keys, Mapping):
                 raise ConfigurationError(f"keys is a table of keys by provider, not {type(keys).__name__}")
+            for name in keys:
+                if name not in self.providers:  # which may be a key in the wrong place
+                    told = near(name, self.providers) if isinstance(name, str) else f"not {type(name).__name__}"
+                    raise UnknownProvider(f"keys is a table of keys by the name of a provider; {told}")
             theirs = {name: (self.provider(name), self.config.key_for(name, keys[name])) for name in keys}
             others = {name: replace(one, key=key, other_account=True) for name, (one, key) in theirs.items()}
             view.providers = {**self.providers, **others}
@@ -111,14 +115,18 @@ class Core:
         """Where finished images lie."""
         return self.store.spool
 
+    def _is_known(self, request: ImageRequest) -> bool:
+        """Whether the request's idempotency key was used before, so that there may be nothing to send."""
+        key = request.idempotency_key
+        return key is not None and self.ledger.has_key(tenant_of(request), key)
+
     def _left(self, request: ImageRequest, now: float) -> Sequence[tuple[Cap, Decimal]]:
         """What is left of the budgets that a request falls under; the ledger is asked where there are any.
 
         A request whose idempotency key is known may cost nothing more, so that its submit alone is held to them.
         """
         caps = caps_for(budget_of(self.config.budget), request.tags, now)
-        key = request.idempotency_key
-        if not caps or (key is not None and self.ledger.has_key(tenant_of(request), key)):
+        if not caps or self._is_known(request):
             return ()
         return self.ledger.left(caps)
 
@@ -134,9 +142,14 @@ class Core:
         """See `balances.keep`."""
         balances.keep(self.ledger, self.providers, checks)
 
-    def spend(self, **asked: Any) -> Spend:
+    def spend(self, *, since: Any, until: Any, by: Any, tag: Any) -> Spend:
         """See `Client.spend`."""
-        return spending.spend(self.store, **asked)
+        words = (by,) if isinstance(by, str) else by
+        if not isinstance(words, Sequence) or not all(isinstance(word, str) for word in words):
+            raise InvalidRequest(f"by is a list of words such as 'provider' and 'day', not {by!r:.80}")
+        if tag is not None and not isinstance(tag, str):
+            raise InvalidRequest(f"a tag is NAME or NAME=VALUE, not {tag!r:.80}")
+        return spending.spend(self.store, since=since, until=until, by=tuple(words), tag=tag)
 
     def places(self, options: Options) -> list[int | None]:
         """How many tasks may run at once at each provider that a call may go to; None where no limit is known.
@@ -153,11 +166,21 @@ class Core:
     ) -> tuple[Steps, str]:
         """The plan of a request; see `Planner.steps`. The spool is proven to be writable first."""
         self.spool.ensure()
-        return self.planner.steps(request, options, fetch_input, waits=waits)
+        steps, digest = self.planner.steps(request, options, fetch_input, waits=waits)
+        if not self._is_known(request):
+            self.planner.check_open(request, options, steps)
+        return steps, digest
 
     def plan(self, request: ImageRequest, given: Mapping[str, Any]) -> Plan:
-        """Where a request would go; see `Planner.plan`. Nothing is sent, and nothing written."""
-        return self.planner.plan(self.asked(request), self.options(given))
+        """Where a request would go; see `Planner.plan`. Nothing is sent, and no job is begun.
+
+        Raises:
+            ConfigurationError: The ledger or the spool cannot be written, so that the call itself would send nothing.
+        """
+        request, options = self.asked(request), self.options(given)
+        self.spool.ensure()
+        self.store.journal  # noqa: B018 - it is opened
+        return self.planner.plan(request, options)
 
     def provider(self, name: str) -> Provider:
         """See `Planner.provider`."""
@@ -194,6 +217,22 @@ class Core:
         candidate, sends = Candidate(provider, found.model), self.ledger.sends(found.job_id)
         lost = lost_parts(sends, attempt, parts, candidate.price(found.mode)) if parts else ()
         return resumed(candidate, found, attempt, parts, lost=lost, trail=trail_of(sends, attempt))
+
+
+def _config_of(given: object, registry: Registry) -> Config:
+    """A configuration, or the one that is read from a path or from the usual places.
+
+    Raises:
+        ConfigurationError: It is none, or not carried out by this release.
+    """
+    if not isinstance(given, Config | str | os.PathLike | None):
+        what = type(given).__name__
+        raise ConfigurationError(f"config is a Config(...), the path of a TOML file, or None, not {what}")
+    config = given if isinstance(given, Config) else Config.load(given, registry=registry)
+    if config.ledger.url.get_secret_value() not in {"default", "memory"}:
+        place = config.where("ledger", "url")
+        raise ConfigurationError(f'{place}: PostgreSQL comes with a later release; "default" or "memory" may be given')
+    return config
 
 
 def edit_request(image: Any, prompt: Any, fields: Mapping[str, Any]) -> ImageRequest:

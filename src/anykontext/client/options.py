@@ -1,17 +1,18 @@
 """The options of one call: checked, and filled up from the route and the configuration."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from inspect import iscoroutinefunction
 from typing import Any
 
 from anykontext.client.caps import at_risk_of, caps_of
-from anykontext.config import Config, Route
+from anykontext.config import Config, Route, fields
 from anykontext.engine.policy import Policy
 from anykontext.io.notify import Notifier, OnEvent
 from anykontext.model.errors import InvalidRequest
 from anykontext.model.frozen import Frozen
+from anykontext.model.money import usd
 from anykontext.model.request import OTHER_WORDS, ImageRequest
 from anykontext.model.words import near
 
@@ -53,11 +54,14 @@ def split(fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     known = {*ImageRequest.model_fields, *CALL_OPTIONS}
     for name in fields.keys() - known:
-        ours = OTHER_WORDS.get(name)
-        hint = f"here it is called {ours}" if ours else near(name, known)
-        raise InvalidRequest(f"unknown option {name!r}; {hint}")
+        raise InvalidRequest(f"unknown option {name!r}; {_hint(name, known)}")
     options = {name: value for name, value in fields.items() if name in CALL_OPTIONS}
     return {name: value for name, value in fields.items() if name not in CALL_OPTIONS}, options
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    ours = OTHER_WORDS.get(name)
+    return f"here it is called {ours}" if ours else near(name, known)
 
 
 def read_options(config: Config, given: Mapping[str, Any], tags: Mapping[str, str] = EMPTY) -> Options:
@@ -68,7 +72,7 @@ def read_options(config: Config, given: Mapping[str, Any], tags: Mapping[str, st
         ConfigurationError: There is no such route.
     """
     for name in given.keys() - set(CALL_OPTIONS):
-        raise InvalidRequest(f"unknown option {name!r} of a call; {near(name, CALL_OPTIONS)}")
+        raise InvalidRequest(f"unknown option {name!r} of a call; {_hint(name, CALL_OPTIONS)}")
     route = _route(config, given.get("route"))
     provider = given.get("provider")
     if provider is not None and not isinstance(provider, str):
@@ -110,16 +114,21 @@ def seconds(value: Any, default: float) -> float:
     """
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 10**7:
-        raise InvalidRequest(f"deadline is a number of seconds above 0, not {value!r}")
-    return float(value)
+    try:
+        return fields.seconds(value)
+    except ValueError as error:
+        raise InvalidRequest(f"deadline: {error}, and this is {_shown(value)}") from None
 
 
 def _usd(value: Any) -> Decimal:
     try:
-        amount = Decimal(str(value))
-    except InvalidOperation:
-        raise InvalidRequest(f"max_price is an amount in USD such as '0.05', not {value!r}") from None
-    if not amount.is_finite() or amount < 0:
-        raise InvalidRequest(f"max_price is an amount in USD of 0 or more, not {value!r}")
-    return amount
+        return usd(value)
+    except ValueError as error:
+        raise InvalidRequest(f"max_price: {error}, and this is {_shown(value)}") from None
+
+
+def _shown(value: Any) -> str:
+    try:
+        return f"{value!r:.60}"
+    except ValueError:  # a number of thousands of digits
+        return f"a value of type {type(value).__name__}"

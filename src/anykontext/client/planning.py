@@ -36,10 +36,13 @@ NOT_ASKED = frozenset({"images", "idempotency_key", "tags", "webhook_url"})  # w
 
 
 class Gate(Protocol):
-    """What knows which candidates take nothing now."""
+    """What knows which candidates take nothing now; it may block."""
 
     def closed(self, candidates: Sequence[Candidate], heeds: frozenset[Kind]) -> Mapping[str, str]:
         """Candidates that are not to be tried, by name, and why; outages are those of the kinds in `heeds`."""
+
+    def drained(self, candidates: Sequence[Candidate]) -> Mapping[str, str]:
+        """Candidates whose provider was drained by hand, by name, and why."""
 
 
 Durations = Callable[[], Mapping[str, Sequence[float]]]
@@ -126,6 +129,9 @@ class Planner:
         images, notes = unfetched(request, images, candidates)
         waits = request.webhook_url is None  # with one, it may be meant for `submit`
         steps = self._planned(request, images, candidates, options, situation, waits=waits, fits=not notes)
+        if self.gate is not None:
+            steps = steps.without(self.gate.closed([one.candidate for one in steps.steps], options.policy.heeds))
+        only = named_in(request, options)
         return Plan(
             route=self._name_of(options),
             strategy=options.route.strategy,
@@ -138,8 +144,22 @@ class Planner:
                 for one in steps.excluded
             ),
             notes=(*notes, *old_prices(steps.steps, situation.now).values()),
-            error=None if steps.steps else refusal(steps.excluded),
+            error=None if steps.steps else refusal(steps.excluded, named=only is not None),
+            provider=only,
         )
+
+    def check_open(self, request: ImageRequest, options: Options, steps: Steps) -> None:
+        """Refuse a request before its job is begun when every candidate of it is drained: nothing would be sent.
+
+        An outage is none of its business: where all are out, the one that was out for longest is tried all the same.
+
+        Raises:
+            NoCandidate: With every reason.
+            Unavailable: The one that the caller has named is drained.
+        """
+        left = steps if self.gate is None else steps.without(self.gate.drained([one.candidate for one in steps.steps]))
+        if not left.steps:
+            raise refusal(left.excluded, named=named_in(request, options) is not None)
 
     def situation(
         self, request: ImageRequest, options: Options, candidates: Sequence[Candidate], *, takes_turn: bool = False
@@ -158,8 +178,6 @@ class Planner:
         turn, fraction = self.turns.take(candidates) if takes_turn else self.turns.look(candidates)
         return Situation(
             now=now,
-            # What is about to be sent asks the gate itself, at the moment of its submit.
-            closed={} if self.gate is None or takes_turn else self.gate.closed(candidates, options.policy.heeds),
             durations=self.durations() if by_speed and self.durations else {},
             left=() if self.left is None else self.left(request, now),
             turn=turn,
@@ -218,21 +236,21 @@ class Planner:
             return images, others, [Excluded(one, Misfit("images", "url", None, str(error))) for one in needing]
 
     def _candidates(self, request: ImageRequest, options: Options) -> list[Candidate]:
-        model, pinned = request.canonical_model, request.pinned_provider
+        model, pinned, only = request.canonical_model, request.pinned_provider, named_in(request, options)
         if model not in self.registry.models():
             raise UnknownModel(f"unknown model {model!r}; {near(model, self.registry.models())}")
         if pinned and options.provider and pinned != options.provider:
             raise InvalidRequest(f"the model names provider {pinned!r}, and the call names {options.provider!r}")
         for name in request.provider_options.keys() - self.providers.keys() - self.registry.adapters.keys():
             raise InvalidRequest(f"provider_options: unknown provider {name!r}; {near(name, self.providers)}")
-        only = pinned or options.provider
         if only is not None:
             return [Candidate(self.provider(only), model)]
         chosen = [one for one in options.route.candidates if one.model in {None, model}]
         if not chosen:
             names = ", ".join(map(str, options.route.candidates))
             raise InvalidRequest(f"no candidate of the route serves {model}: it has {names}")
-        return [Candidate(self.provider(one.provider), model) for one in chosen]
+        providers = dict.fromkeys(one.provider for one in chosen)  # "bfl" and "bfl/flux-kontext-pro" may be one
+        return [Candidate(self.provider(one), model) for one in providers]
 
     def provider(self, name: str) -> Provider:
         """A configured provider.
@@ -258,6 +276,11 @@ class Planner:
         return [load(image) for image in images]
 
 
+def named_in(request: ImageRequest, options: Options) -> str | None:
+    """The one provider that the request or the call names; None where the route chooses."""
+    return request.pinned_provider or options.provider
+
+
 def rules_of(options: Options, model: str) -> Rules:
     """What the route of a call lays down for planning a request for this model."""
     route = options.route
@@ -268,7 +291,9 @@ def rules_of(options: Options, model: str) -> Rules:
         regions=route.regions,
         public_uploads=route.public_uploads,
         explore=route.explore,
-        weights={f"{one.provider}/{model}": one.weight for one in route.candidates if one.model in {None, model}},
+        weights={
+            f"{one.provider}/{model}": one.weight for one in reversed(route.candidates) if one.model in {None, model}
+        },
     )
 
 

@@ -17,9 +17,11 @@ from anykontext.config.way_out import way_out
 from anykontext.engine.provider import Provider
 from anykontext.model.errors import MissingKey
 from anykontext.plugins import Registry
+from anykontext.routing.residency import region_of
 
 HIDDEN = "**********"
 DEFAULT = "default"
+PLAIN_URLS = frozenset({"default", "memory"})  # of the ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,8 @@ def effective(
         settings += told.implied_route()
     for name in ("budget", "ledger", "input", "network"):
         settings += told.section((name,), getattr(config, name), skip=("tags",))
-    proxies = {} if config.network.proxy else way_out(config).proxies
-    if proxies:
+    proxies = way_out(config).proxies
+    if proxies and not config.network.proxy:
         named = ", ".join(f"{scheme} through {one} ({one.said_by})" for scheme, one in proxies.items())
         index = next(index for index, one in enumerate(settings) if one.keys == ("network", "proxy"))
         settings[index] = Setting(("network", "proxy"), None, "the environment", named)
@@ -121,8 +123,16 @@ class _Told:
             origin = self.origin((*here, setting), is_set=True) if setting in section.urls else adapter
             note = "" if url else "unknown where base_url is not the provider's own"
             yield Setting((*here, setting), url, origin, note)
+        # No settings, but what they are about: so they have no value, and are comments.
+        yield Setting((*here, "region"), None, adapter, region_of(built) or f"not known of {built.origins['api']}")
+        if rate := facts.submit_rate:
+            yield Setting((*here, "submit_rate"), None, adapter, f"{rate.submits} in {rate.seconds:g} s")
         for name, price in section.prices.items():
             yield Setting((*here, "prices", name), plain(price), self.origin((*here, "prices", name), is_set=True))
+        for name, listed in built.listed.items():
+            if listed.date is not None:  # the adapter's own
+                note = f"{listed.amount} {listed.currency} for one {listed.unit}"
+                yield Setting((*here, "prices", name), None, f"{listed.source}, {listed.date}", note)
 
     def _key(self, keys: tuple[str, ...], given: KeySource | None, known: Variables) -> Setting:
         where = known if given is None else given
@@ -152,18 +162,24 @@ def plain(value: Any) -> Any:
 
 
 def without_password(url: str) -> str:
-    """A URL with its password hidden, and with its query, which may hold another.
+    """Where a URL leads, put together from what is surely no secret: user, password and query are hidden.
 
     >>> without_password("postgresql://me:secret@db:5432/kontext")
-    'postgresql://me:**********@db:5432/kontext'
+    'postgresql://**********@db:5432/kontext'
+    >>> without_password("http://me:se/cret@proxy:3128")
+    '**********'
     """
+    if url in PLAIN_URLS:
+        return url
     try:
         found = urlsplit(url)
+        port = "" if found.port is None else f":{found.port}"
     except ValueError:
         return HIDDEN
-    user, at, host = found.netloc.rpartition("@")
-    if at:
-        name, colon, _ = user.partition(":")
-        host = f"{name}{colon}{HIDDEN if colon else ''}@{host}"
-    shown = found._replace(netloc=host, query=HIDDEN if found.query else "", fragment="")
-    return shown.geturl() if found.netloc else url
+    rest = found.path + found.query + found.fragment  # where the end of a password lands that has / ? or # in it
+    if not found.scheme or not found.hostname or {"@", ";"} & set(rest):
+        return HIDDEN
+    host = f"[{found.hostname}]" if ":" in found.hostname else found.hostname
+    user = f"{HIDDEN}@" if "@" in found.netloc else ""
+    query = f"?{HIDDEN}" if found.query else ""
+    return f"{found.scheme}://{user}{host}{port}{found.path}{query}"

@@ -17,6 +17,8 @@ from anykontext.model.money import usd
 from anykontext.model.words import near
 
 V = TypeVar("V")
+SECONDS_MAX = 10**7  # 115 days: more than anyone waits, and no clock or timer overflows
+DAYS_MAX = 36_500
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _LOOKS_LIKE_A_WORD = re.compile(r"[A-Za-z_-]{1,24}")
 
@@ -108,14 +110,30 @@ def count(value: Any) -> int:
     return found
 
 
+def days(value: Any) -> int:
+    """A whole number of days."""
+    found = count(value)
+    if found > DAYS_MAX:
+        raise ValueError(f"at most {DAYS_MAX} days are possible")
+    return found
+
+
 def positive(value: Any) -> float:
-    """A number above 0, such as one of seconds."""
+    """A number above 0."""
     try:
         found = math.nan if isinstance(value, bool | str) else float(value)
     except (TypeError, ValueError, OverflowError):
         found = math.nan
     if not (math.isfinite(found) and found > 0):
         raise ValueError("a number above 0 is needed")
+    return found
+
+
+def seconds(value: Any) -> float:
+    """A number of seconds above 0, and below `SECONDS_MAX`."""
+    found = positive(value)
+    if found >= SECONDS_MAX:
+        raise ValueError(f"a number of seconds below {SECONDS_MAX} is needed")
     return found
 
 
@@ -183,7 +201,9 @@ Named = Annotated[Mapping[str, V], BeforeValidator(_frozen_keys(name)), AfterVal
 Text = Annotated[str, BeforeValidator(text)]
 Name = Annotated[str, BeforeValidator(name)]
 Count = Annotated[int, BeforeValidator(count)]
+Days = Annotated[int, BeforeValidator(days)]
 Positive = Annotated[float, BeforeValidator(positive)]
+Seconds = Annotated[float, BeforeValidator(seconds)]
 Fraction = Annotated[float, BeforeValidator(fraction)]
 Share = Annotated[float, BeforeValidator(share)]
 Flag = Annotated[bool, BeforeValidator(flag)]

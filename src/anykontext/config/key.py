@@ -4,15 +4,18 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from pydantic import SecretStr
 
-from anykontext.config.keys import UNFIT, KeySource, fits_a_header
+from anykontext.config.keys import UNFIT, KeySource, Reentered, fits_a_header
 from anykontext.config.source import Source
 from anykontext.model.errors import ConfigurationError
 
 log = logging.getLogger("anykontext")
+WAIT_S = 60.0  # how long a thread waits while another asks a callable, which may wait for us
+KEPT = 10  # earlier keys that are still cut out of replies
 REST_S = 5.0  # a key that was just looked for anew is not looked for again: many jobs are refused at the same time
 
 
@@ -43,7 +46,9 @@ class Key:
         self._source = source
         self._clock = clock
         self._lock = threading.Lock()
+        self._asking: int | None = None
         self._kept: SecretStr | None = None
+        self._given: tuple[SecretStr, ...] = ()
         self._renewed_at = -math.inf
 
     def __call__(self) -> SecretStr:
@@ -54,9 +59,29 @@ class Key:
             ConfigurationError: It cannot be a key, or everybody can read it.
         """
         if self._kept is None:
-            with self._lock:
+            with self._alone():
                 self._kept = self._kept or self._found()
         return self._kept
+
+    @property
+    def given(self) -> tuple[SecretStr, ...]:
+        """The keys that it has given, the latest last: none of them is for a reply that is shown."""
+        return self._given
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One thread at a time looks for the key. Where that calls a callable, it may call us."""
+        thread = threading.get_ident()
+        if self._asking == thread:
+            raise Reentered(f"provider {self._provider!r}: api_key() has called the client that asks for its key")
+        if not self._lock.acquire(timeout=WAIT_S):
+            raise Reentered(f"provider {self._provider!r}: api_key() has given no key in {WAIT_S:.0f} s")
+        try:
+            self._asking = thread
+            yield
+        finally:
+            self._asking = None
+            self._lock.release()
 
     def renew(self, refused: SecretStr) -> bool:
         """Look for the key again, after this one was refused; jobs that are refused together look once for all.
@@ -64,7 +89,7 @@ class Key:
         Returns:
             Whether there is another key now. What keeps it from being found is logged.
         """
-        with self._lock:
+        with self._alone():
             if self._kept is None or self._kept != refused:
                 return True  # another job has already looked
             if self._clock() - self._renewed_at < REST_S:
@@ -85,7 +110,9 @@ class Key:
         found = self._where.read(self._provider, self._environ, self._source).strip()
         if not fits_a_header(found):
             raise ConfigurationError(f"provider {self._provider!r}: its key from {self._where} is none: {UNFIT}")
-        return SecretStr(found)
+        key = SecretStr(found)
+        self._given = (*(one for one in self._given if one != key), key)[-KEPT:]
+        return key
 
     def __repr__(self) -> str:
         return f"Key({self._provider!r}, {self._where})"

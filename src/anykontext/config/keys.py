@@ -28,6 +28,10 @@ _SANDBOX_KEYS = {"sandbox", "sandbox:sandbox"}
 Given = Callable[[], "str | SecretStr"]
 
 
+class Reentered(ConfigurationError):
+    """A callable that is asked for a key has called the client that asks; the message holds no word of the caller's."""
+
+
 class KeySource(ABC):
     """Where a key is; its text never holds the key."""
 
@@ -178,6 +182,8 @@ class Called(KeySource):
         """What the callable returns."""
         try:
             found: object = self.call()
+        except Reentered:
+            raise
         except Exception as error:
             # Its message is the caller's own, and might hold the key: it is told by the chain alone.
             raise MissingKey(f"provider {provider!r}: api_key() raised {type(error).__name__}") from error

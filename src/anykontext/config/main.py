@@ -43,6 +43,7 @@ class Config(Section):
     """A configuration, checked as far as that is possible without adapters and keys.
 
     Make one with `Config(providers={"bfl": {"api_key": "env:BFL_API_KEY"}})`, `Config.load()` or `Config.from_env()`.
+    No repr, dump or message holds a key that is written in it; a pickle does, as it must: keep it like the file.
 
     Attributes:
         policy: `adjust` fits dials and reports it; `strict` refuses any difference from what was set.
@@ -166,7 +167,8 @@ class Config(Section):
         Raises:
             ConfigurationError: There is no such route, no provider, or no telling which route is meant.
         """
-        wanted = name or self.route or (next(iter(self.routes)) if len(self.routes) == 1 else DEFAULT_ROUTE)
+        usual = self.route or (next(iter(self.routes)) if len(self.routes) == 1 else DEFAULT_ROUTE)
+        wanted = usual if name is None else name
         if wanted in self.routes:
             return self.routes[wanted]
         if not self.routes and wanted == DEFAULT_ROUTE:
@@ -215,7 +217,7 @@ class Config(Section):
                     keys = ("routes", name, "candidates", index)
                     raise UnknownProvider(
                         f"{self._source.where(keys)}: {dotted(keys)}: no provider {candidate.provider!r} is "
-                        f"configured; {near(candidate.provider, {*self.providers, *KNOWN})}"
+                        f"configured; {near(candidate.provider, {*self.providers, *_installed()})}"
                     )
         known = set(self.routes) or {DEFAULT_ROUTE}
         if self.route is not None and self.route not in known:
@@ -229,6 +231,11 @@ class Config(Section):
             if isinstance(provider.api_key, Written) and provider.api_key.is_secret:
                 place = self._source.where(("providers", name, "api_key"))
                 log.warning('%s: the key of %r is in the file itself; "env:NAME" or "file:PATH" hides it', place, name)
+
+
+def _installed() -> set[str]:
+    """The providers that need no section, as far as there are adapters for them."""
+    return {*KNOWN} & default_registry().adapters.keys()
 
 
 def _process(environ: Mapping[str, str] | None) -> Mapping[str, str]:

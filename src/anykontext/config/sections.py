@@ -1,21 +1,24 @@
 """The sections of `anykontext.toml`, as frozen models. Times are in seconds, amounts in USD."""
 
+import math
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, SecretStr, ValidationError
 
 from anykontext.config.explain import findings
 from anykontext.config.fields import (
     USD,
     BaseUrl,
     Count,
+    Days,
     Flag,
     Fraction,
     Name,
     Named,
     Positive,
+    Seconds,
     Share,
     Table,
     Text,
@@ -72,7 +75,7 @@ class ProviderConfig(Section):
     )
     base_url: BaseUrl | None = None
     max_in_flight: Count | None = None
-    poll_interval_s: Positive | None = None
+    poll_interval_s: Seconds | None = None
     allow_http: Flag = False
     prices: Table[Amount] = Frozen()
     urls: Named[BaseUrl] = Frozen()
@@ -111,6 +114,16 @@ def _candidates(value: Any) -> tuple[Any, ...]:
     return found
 
 
+def _distinct(found: tuple[CandidateConfig, ...]) -> tuple[CandidateConfig, ...]:
+    names = [str(one) for one in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice!r} stands in it twice: each candidate is tried once")
+    if not math.isfinite(sum(one.weight for one in found)):
+        raise ValueError("the weights are too large to be added up")
+    return found
+
+
 class Route(Section):
     """`[routes.NAME]`, and in Python `Route(candidates, **settings)`: an ordered choice among candidates.
 
@@ -136,7 +149,9 @@ class Route(Section):
     """
 
     candidates: Annotated[
-        tuple[Annotated[CandidateConfig, BeforeValidator(_candidate)], ...], BeforeValidator(_candidates)
+        tuple[Annotated[CandidateConfig, BeforeValidator(_candidate)], ...],
+        BeforeValidator(_candidates),
+        AfterValidator(_distinct),
     ]
     strategy: Annotated[Strategy, one_of(Strategy)] = "cheapest"
     failover_on: Annotated[tuple[Kind, ...], BeforeValidator(kinds)] = FAILOVER_ON
@@ -145,7 +160,7 @@ class Route(Section):
     when_full: Annotated[WhenFull, one_of(WhenFull)] = "next"
     max_price_usd: Amount | None = None
     unknown_price: Annotated[UnknownPrice, one_of(UnknownPrice)] = "refuse"
-    deadline_s: Positive = 180.0
+    deadline_s: Seconds = 180.0
     attempt_share: Share = 1.0
     regions: Annotated[tuple[Name, ...], BeforeValidator(listed)] = ()
     public_uploads: Flag = True
@@ -188,7 +203,8 @@ class BudgetConfig(Section):
     Attributes:
         daily_usd: The most in a day.
         monthly_usd: The most in a month.
-        max_at_risk_usd: The most that may be at risk at once: spent, perhaps, on what nobody has seen yet.
+        max_at_risk_usd: The most that may be at risk when a route goes on after something that may have been paid
+            (`on_maybe_charged = "continue"`). It is asked only then, and is no cap on what runs.
         tags: Caps for each value of a tag, by the tag.
     """
 
@@ -217,7 +233,7 @@ class LedgerConfig(Section):
 
     url: Annotated[SecretStr, BeforeValidator(_ledger_url)] = SecretStr("default")
     prompts: Annotated[Prompts, one_of(Prompts)] = "full"
-    keep_days: Count = 90
+    keep_days: Days = 90
 
 
 class InputConfig(Section):

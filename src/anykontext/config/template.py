@@ -70,7 +70,7 @@ WORDS: Mapping[type[BaseModel], Mapping[str, str]] = {
     BudgetConfig: {
         "daily_usd": "the most in a day",
         "monthly_usd": "the most in a month",
-        "max_at_risk_usd": "the most that may be at risk at once",
+        "max_at_risk_usd": "the most at risk when a route goes on after what may be paid",
         "tags": "caps for each value of a tag: see below",
     },
     TagBudget: {

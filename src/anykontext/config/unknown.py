@@ -48,6 +48,8 @@ def unknown_settings(sections: Mapping[str, Any], top: type[BaseModel], source: 
         model = SECTIONS[path[0]] if path[0] else top
         known = settings_of(model)
         for key in table:
+            if path == ((), ()) and key == "route" and isinstance(table[key], Mapping):
+                yield f"{source.where(('route',))}: a route is a section of its own: write [routes.NAME], with an s"
             if key in known or (model is ProviderConfig and is_url_setting(key)):
                 continue
             what = "section" if isinstance(table[key], Mapping) else "setting"

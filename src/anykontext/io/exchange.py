@@ -3,17 +3,18 @@
 import re
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
+from urllib.parse import quote, quote_plus
 
 import httpx
 from pydantic import SecretStr
 
 from anykontext.adapting import Kind, Refused, Reply, Uploaded
 from anykontext.engine.attempt import Started
-from anykontext.engine.effects import Loss, Lost, Renew, Send, Upload
-from anykontext.engine.provider import Renewable
+from anykontext.engine.effects import Download, Fault, Loss, Lost, NotDownloaded, Renew, Send, Upload
+from anykontext.engine.provider import Provider, Remembering, Renewable
 from anykontext.io.addresses import Forbidden
 from anykontext.io.notify import logger
 from anykontext.io.urls import split
@@ -137,10 +138,8 @@ class Collected:
             if inflated is None:
                 return Lost(Loss.TOO_LARGE, f"a compressed reply that is torn or larger than {REPLY_MAX:,} bytes")
             body = inflated
-        if self.key is not None and len(self.key) >= SECRET_MIN:
-            body = without_key(body, self.key)
-            self.headers = {name: value.replace(self.key, "[key]") for name, value in self.headers.items()}
-        return Reply(self.send.call, self.status, self.headers, body)
+        reply = Reply(self.send.call, self.status, self.headers, body)
+        return without_secrets(reply, keys_of(self.send.provider, self.key))
 
 
 def _inflated(body: bytes) -> bytes | None:
@@ -172,6 +171,24 @@ def interrupted(wish: W, result: object, handle: JobHandle | None) -> W:
         wish.add_note(note)
         logger.warning("interrupted: %s", note)
     return wish
+
+
+def keys_of(provider: Provider, used: str | None = None) -> set[str]:
+    """The key that was used, and those that were used before it: a reply may echo any of them."""
+    key: object = provider.key
+    given = {one.get_secret_value() for one in key.given} if isinstance(key, Remembering) else set()
+    return {one for one in {used or "", *given} if len(one) >= SECRET_MIN}
+
+
+def without_secrets(reply: Reply, secrets: Iterable[str]) -> Reply:
+    """A reply without our secrets, in its headers as in its body, also where they are quoted or in capitals."""
+    body, headers = reply.body, dict(reply.headers)
+    for secret in secrets:
+        body = without_key(body, secret)
+        for form in {secret, secret.upper(), secret.lower(), quote(secret, safe=""), quote_plus(secret)}:
+            body = body.replace(form.encode(), b"[key]")
+            headers = {name: value.replace(form, "[key]") for name, value in headers.items()}
+    return replace(reply, body=body, headers=headers)
 
 
 def without_key(body: bytes, key: str) -> bytes:
@@ -216,6 +233,11 @@ def renewed(effect: Renew, used: Mapping[str, SecretStr]) -> bool:
     except Exception as error:  # noqa: BLE001 - a stranger's key source may raise anything
         logger.warning("the key of %s was refused, and a new one is not found: %s", effect.provider.name, _words(error))
         return False
+
+
+def late_image(what: Download) -> NotDownloaded:
+    """A download that took too long."""
+    return NotDownloaded(Fault.LOST, f"not fetched within {what.within_s:.0f} s")
 
 
 def chunks_of(send: Send) -> Iterator[bytes] | None:

@@ -37,6 +37,7 @@ class Asked:
         admitted: Whether it holds its places.
         refused: Why not.
         probes: The breakers for which it finds out.
+        unsent: How many submits it may still send; they count against the rate as if they left now.
     """
 
     what: Admit
@@ -44,6 +45,7 @@ class Asked:
     admitted: bool = False
     refused: NotAdmitted | None = None
     probes: tuple[str, ...] = ()
+    unsent: int = 0
 
     @property
     def candidate(self) -> Candidate:
@@ -78,6 +80,7 @@ class Gate:
         self._read_at: float | None = None
         self._taken: Counter[str] = Counter()
         self._times: dict[str, Times] = {}
+        self._unsent: Counter[str] = Counter()
         self._breakers: dict[str, Breaker] = {}
         self._queues: dict[str, list[Asked]] = {}
 
@@ -124,6 +127,19 @@ class Gate:
                 self._queues[asked.candidate.provider.name].remove(asked)
             return asked.refused
 
+    def sent(self, provider: Provider, held: Iterable[Asked]) -> None:
+        """A submit leaves; what the flow holds may have been let in long ago, before an upload."""
+        rate = provider.adapter.facts.submit_rate
+        if rate is None:
+            return
+        with self._lock:
+            self._times[provider.name] = noted(rate, self._times.get(provider.name, ()), 1, self._clock())
+            for asked in held:
+                if asked.unsent and asked.candidate.provider.name == provider.name:
+                    asked.unsent -= 1
+                    self._unsent[provider.name] -= 1
+                    break
+
     def give_back(self, asked: Asked) -> None:
         """Free what it holds, or take it out of the queue; once more does nothing."""
         self.end(asked)
@@ -134,6 +150,8 @@ class Gate:
             asked.refused = FULL
             for name in _names(asked.candidate):
                 self._taken[name] -= asked.what.places
+            self._unsent[asked.candidate.provider.name] -= asked.unsent
+            asked.unsent = 0
             for name in asked.probes:  # it did not find out: the next one does
                 self._breakers[name] = probed(self._breakers.get(name, CLOSED), probing=False)
             self._serve(asked.candidate.provider.name)
@@ -169,7 +187,8 @@ class Gate:
             for name in _names(asked.candidate):
                 self._taken[name] += asked.what.places
             if rate is not None:
-                self._times[provider] = noted(rate, self._times.get(provider, ()), asked.what.places, now)
+                asked.unsent = asked.what.places
+                self._unsent[provider] += asked.unsent
             if asked.what.heeds:
                 asked.probes = tuple(name for name in _names(asked.candidate) if self._half_open(name, now))
                 for name in asked.probes:
@@ -183,12 +202,9 @@ class Gate:
         """What no waiting mends: a drain, an outage, or more tasks than ever may run at once."""
         what, provider = asked.what, asked.candidate.provider
         if provider.name in self._drained:
-            words = self._drained[provider.name] + DRAINED.format(name=provider.name)
-            return NotAdmitted(Kind.UNAVAILABLE, words)
-        limits = [one for one in asked.candidate.limits if one is not None]
-        rate = provider.adapter.facts.submit_rate
-        most = min([*limits, *([rate.submits] if rate else [])], default=what.places)
-        if what.places > most:
+            return NotAdmitted(Kind.UNAVAILABLE, self._drain(provider))
+        most = asked.candidate.most
+        if most is not None and what.places > most:
             return NotAdmitted(
                 Kind.RATE_LIMITED,
                 f"it makes one task of each of {what.places} images, and takes at most {most} at once (its limits, or "
@@ -212,7 +228,9 @@ class Gate:
         rate = provider.adapter.facts.submit_rate
         if rate is None:
             return 0.0
-        return wait_s(rate, self._times.get(provider.name, ()), asked.what.places, self._clock())
+        now = self._clock()
+        times = (*self._times.get(provider.name, ()), *[now] * self._unsent[provider.name])
+        return wait_s(rate, times, asked.what.places, now)
 
     def _in_the_way(self, asked: Asked) -> NotAdmitted | None:
         rate = asked.candidate.provider.adapter.facts.submit_rate
@@ -262,6 +280,14 @@ class Gate:
         if passed and len(out) == len({one.name for one in candidates}):
             del out[min(passed, key=lambda name: passed[name].since or 0.0)]
         return out
+
+    def drained(self, candidates: Sequence[Candidate]) -> dict[str, str]:
+        """Candidates whose provider was drained by hand, by name, and why; it reads which are, and may block."""
+        self.refresh()
+        return {one.name: self._drain(one.provider) for one in candidates if one.provider.name in self._drained}
+
+    def _drain(self, provider: Provider) -> str:
+        return self._drained[provider.name] + DRAINED.format(name=provider.name)
 
 
 def _names(candidate: Candidate) -> tuple[str, str]:

@@ -6,21 +6,25 @@ never reached through a proxy: there its address would mean another machine, and
 
 import functools
 import importlib.util
+import logging
 import ssl
 import urllib.request
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpcore
 import httpx
 
+from anykontext.adapting import Reply
 from anykontext.engine.effects import Lost, NotDownloaded
 from anykontext.engine.signing import is_loopback
 from anykontext.io.bounded import BoundedBackend, BoundedTransport
+from anykontext.io.exchange import SECRET_MIN, without_secrets
 from anykontext.model.errors import ConfigurationError
 
 SCHEMES = ("http", "https", "socks5", "socks5h")
@@ -40,6 +44,14 @@ class Proxy:
 
     url: str = field(repr=False)
     said_by: str
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What it may echo of the user and the password that it was told; short words are cut out of nothing."""
+        found = urlsplit(self.url)
+        user, password = unquote(found.username or ""), unquote(found.password or "")
+        basic = b64encode(f"{user}:{password}".encode()).decode()
+        return tuple(one for one in (password or user, basic) if found.username and len(one) >= SECRET_MIN)
 
     def __str__(self) -> str:
         """Where it is, without user and password."""
@@ -102,10 +114,15 @@ class Network:
         return self.proxies.get(found.scheme)
 
     def told(self, what: T, url: str | None) -> T:
-        """What came of an exchange; how it was lost names the proxy that it was to go through."""
+        """What came of an exchange, with no word of a proxy's secrets; how it was lost names the proxy."""
         proxy = None if url is None else self.proxy_of(url)
+        if proxy is not None and isinstance(what, Reply):
+            return without_secrets(what, proxy.secrets)  # type: ignore[return-value]  # it is a T
         if proxy is not None and isinstance(what, Lost | NotDownloaded):
-            return replace(what, message=f"{what.message} (through the proxy {proxy}, from {proxy.said_by})")
+            message = what.message
+            for secret in proxy.secrets:
+                message = message.replace(secret, "[password]")
+            return replace(what, message=f"{message} (through the proxy {proxy}, from {proxy.said_by})")
         return what
 
     def client(self, proxy: Proxy | None, limits: httpx.Limits) -> httpx.Client:
@@ -160,6 +177,14 @@ def _matches(pattern: str, host: str, port: int | None) -> bool:
         return int(number) == (port or 0) and _matches(name, host, port)
     name = pattern.strip("[]").lstrip("*").lstrip(".")
     return bool(name) and (host == name or host.endswith(f".{name}"))
+
+
+def _tells_no_password(record: logging.LogRecord) -> bool:
+    """The log of httpcore has the arguments of a SOCKS handshake, the user and the password among them."""
+    return "auth=" not in record.getMessage()
+
+
+logging.getLogger("httpcore.socks").addFilter(_tells_no_password)
 
 
 def _settings(proxy: Proxy, tls: ssl.SSLContext, limits: httpx.Limits) -> dict[str, Any]:

@@ -239,7 +239,10 @@ class Moderated(ProviderError):
     """
 
     kind = Kind.MODERATED
-    advice = 'It is not offered to another provider unless on_moderated = "continue"'
+    advice = (
+        'It is not offered to another provider unless on_moderated = "continue", and where it may have been charged '
+        'on_maybe_charged = "continue", too'
+    )
 
     def __init__(self, message: str, *, stage: Stage = "unknown", reasons: Sequence[str] = (), **fields: Any) -> None:
         super().__init__(message, **fields)
@@ -286,7 +289,7 @@ class DeadlineExceeded(ProviderError, TimeoutError):
     """The deadline passed; the task may still run: resume it with `.handle`."""
 
     kind = Kind.DEADLINE_EXCEEDED
-    advice = "Resume it with the handle: `anykontext jobs resume HANDLE -o OUT`"
+    advice = "Resume it with the handle: `client.resume(error.handle)`, or `anykontext jobs resume` with the job's id"
 
 
 class ProtocolError(ProviderError):

@@ -7,6 +7,7 @@ from typing import Any
 from anykontext.model.errors import AnykontextError
 from anykontext.model.money import Cost
 from anykontext.model.result import Adjustment
+from anykontext.model.words import one_line
 
 HEADS = ("#", "PROVIDER", "MODEL", "PRICE", "ADJUSTMENTS")
 GAP = "  "
@@ -55,6 +56,7 @@ class Plan:
         excluded: The others, each with its reason.
         notes: What else a person should know, such as a price list that is old.
         error: What the call itself would raise; None when there is a candidate.
+        provider: The one provider that the request or the call names; None where the route chooses.
     """
 
     route: str | None
@@ -63,6 +65,7 @@ class Plan:
     excluded: tuple[ExcludedCandidate, ...]
     notes: tuple[str, ...] = ()
     error: AnykontextError | None = field(default=None, compare=False)
+    provider: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The JSON form, as a mapping."""
@@ -82,18 +85,24 @@ class Plan:
         }
 
     def __str__(self) -> str:
-        route = "a route given in the call" if self.route is None else f"route {self.route}"
-        lines = [f"{route}, {self.strategy}", *(_table(self.candidates) if self.candidates else ["no candidate"])]
+        lines = [self._head(), *(_table(self.candidates) if self.candidates else ["no candidate"])]
         if self.excluded:
-            lines += ["excluded", *(f"{GAP}{one.provider}/{one.model}: {one.reason}" for one in self.excluded)]
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+            reasons = (f"{one.provider}/{one.model}: {one_line(one.reason)}" for one in self.excluded)
+            lines += ["excluded", *(f"{GAP}{reason}" for reason in reasons)]
+        return "\n".join([*lines, *(f"note: {one_line(note)}" for note in self.notes)])
+
+    def _head(self) -> str:
+        route = "a route given in the call" if self.route is None else f"route {self.route}"
+        if self.provider is not None:
+            return f"only {self.provider}, as asked; limits are those of {route}"
+        return f"{route}, {self.strategy}"
 
 
 def _table(candidates: Sequence[PlannedCandidate]) -> list[str]:
     """A row for each candidate; each further adjustment on a line of its own, below the first."""
     rows: list[tuple[str, ...]] = [HEADS]
     for place, one in enumerate(candidates, 1):
-        first, *more = [str(adjustment) for adjustment in one.adjustments] or ["none"]
+        first, *more = [one_line(adjustment) for adjustment in one.adjustments] or ["none"]
         rows.append((str(place), one.provider, one.model, str(one.price), first))
         rows += [("", "", "", "", adjustment) for adjustment in more]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADS))]

@@ -7,6 +7,7 @@ from decimal import Context, Decimal
 from typing import Any
 
 from anykontext.model.money import Cap
+from anykontext.model.words import one_line
 
 EXACT = Context(prec=100)  # sums of amounts lose no digit
 NONE = "-"  # a tag that a job does not have, in tables
@@ -48,7 +49,7 @@ class SpendGroup:
     @property
     def label(self) -> str:
         """The group in one word."""
-        return " / ".join(NONE if value is None else value for value in self.group.values()) or "all"
+        return " / ".join(NONE if value is None else one_line(value) for value in self.group.values()) or "all"
 
     def to_json(self) -> dict[str, Any]:
         """The JSON form, as a mapping: the words of the group beside the sums."""
@@ -66,7 +67,9 @@ class BudgetLeft:
     @property
     def name(self) -> str:
         """Which budget, in words."""
-        return f"{self.cap.kind} for {self.cap.tag[0]}={self.cap.tag[1]}" if self.cap.tag else self.cap.kind
+        if self.cap.tag is None:
+            return self.cap.kind
+        return f"{self.cap.kind} for {self.cap.tag[0]}={one_line(self.cap.tag[1])}"
 
     def to_json(self) -> dict[str, Any]:
         """The JSON form, as a mapping; `renews_at` is an ISO time in UTC, or null for what never begins anew."""
@@ -81,6 +84,9 @@ class BudgetLeft:
         }
 
     def __str__(self) -> str:
+        if self.cap.at_risk_only:  # no cap on what runs, so that 0 stops nothing by itself
+            why = "are left for going on after something that may have been paid (max_at_risk_usd)"
+            return f"{self.name}: {self.left:f} of {self.cap.limit:f} USD {why}"
         told = f"{self.name}: {self.left:f} of {self.cap.limit:f} USD are left"
         if self.cap.renews_at is None:
             return told
@@ -136,13 +142,13 @@ class Spend:
     @property
     def heads(self) -> tuple[str, ...]:
         """The heads of the table."""
-        words = [f"{word} (UTC)" if word == "day" else word for word in self.by]
+        words = [f"{word} (UTC)" if word == "day" else one_line(word) for word in self.by]
         return (*words, "spent", "at risk", "unknown", "submits")
 
     @property
     def cells(self) -> list[tuple[str, ...]]:
         """The table, the total last."""
-        words = [[NONE if value is None else value for value in row.group.values()] for row in self.rows]
+        words = [[NONE if value is None else one_line(value) for value in row.group.values()] for row in self.rows]
         words.append(["total", *[""] * len(self.by)][: len(self.by)])
         sums = [*self.rows, SpendGroup({}, self.total, self.at_risk, self.unknown, self.submits)]
         return [

@@ -1,7 +1,16 @@
-"""The nearest right word for a wrong one: every `unknown …` message of the library uses it."""
+"""Words for people: the nearest right one for a wrong one, and texts that cannot break a table or drive a terminal."""
 
 import difflib
 from collections.abc import Iterable
+
+
+def one_line(text: object) -> str:
+    r"""A text on one line, with every control character made visible.
+
+    >>> one_line("red\x1b[31m\nand more")
+    'red\\x1b[31m\\nand more'
+    """
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in str(text))
 
 
 def near(word: str, known: Iterable[str]) -> str:

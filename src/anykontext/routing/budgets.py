@@ -1,7 +1,7 @@
 """The caps that a request falls under, from what the configuration says: pure. Days and months are those of UTC."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Literal
@@ -40,6 +40,15 @@ def caps_for(budget: Budget, tags: Mapping[str, str], now: float) -> tuple[Cap, 
         if name in tags:
             found += _caps(limits, now, (name, tags[name]))
     return tuple(found)
+
+
+def current(cap: Cap, now: float) -> Cap:
+    """The same cap in the day or month of this time: a job may wait past the end of the one in which it began."""
+    if cap.renews_at is None or now < cap.renews_at:
+        return cap
+    period: Period = "daily" if cap.kind == "daily" else "monthly"
+    since, renews_at = bounds(period, now)
+    return replace(cap, since=since, renews_at=renews_at)
 
 
 def at_risk_cap(limit: Decimal) -> Cap:

@@ -9,7 +9,7 @@ from anykontext.engine.negotiate import negotiate
 from anykontext.engine.policy import Policy
 from anykontext.engine.provider import Candidate
 from anykontext.engine.submit import Step
-from anykontext.model.errors import AnykontextError, BudgetExceeded, MissingKey, NoCandidate
+from anykontext.model.errors import AnykontextError, BudgetExceeded, MissingKey, NoCandidate, Unavailable
 from anykontext.model.request import ImageRequest
 from anykontext.model.result import Adjustment
 from anykontext.routing.prices import check_budgets, check_price
@@ -43,6 +43,19 @@ class Steps:
     steps: tuple[Step, ...]
     excluded: tuple[Excluded, ...]
 
+    def without(self, closed: Mapping[str, str]) -> "Steps":
+        """What is left of them when some take nothing now: those by name (`provider/model`), each with the reason.
+
+        The order was found before, as it is for a request that is sent: that one meets the same ones at the gate.
+        """
+        out = tuple(
+            Excluded(one.candidate, Misfit(CLOSED, None, None, closed[one.candidate.name]))
+            for one in self.steps
+            if one.candidate.name in closed
+        )
+        left = tuple(one for one in self.steps if one.candidate.name not in closed)
+        return Steps(left, (*self.excluded, *out))
+
 
 def plan(
     request: ImageRequest,
@@ -55,7 +68,7 @@ def plan(
     waits: bool = True,
     prepared: Sequence[Adjustment] = (),
 ) -> Steps:
-    """Negotiate with each candidate, leave out what is not allowed or not possible now, and put the rest in order.
+    """Negotiate with each candidate, leave out what is not possible or not allowed, and put the rest in order.
 
     Args:
         request: What is asked for.
@@ -74,7 +87,7 @@ def plan(
     excluded: list[Excluded] = []
     for candidate in candidates:
         try:
-            _check_told(KEY, situation.keyless, candidate)
+            _check_key(candidate, situation.keyless)
             step = negotiate(request, images, candidate, policy, waits=waits, prepared=prepared)
             _check(step, rules, situation)
             steps.append(step)
@@ -84,24 +97,24 @@ def plan(
 
 
 def _check(step: Step, rules: Rules, situation: Situation) -> None:
-    """What is allowed and possible; money comes last, so that it excludes only what could be done but for it."""
+    """What is allowed; money comes last, so that it excludes only what could be done but for it."""
     check_region(step.candidate, rules.regions)
     check_exposure(step.candidate, step.orders[0].images, public_uploads=rules.public_uploads)
-    _check_told(CLOSED, situation.closed, step.candidate)
     check_price(step, rules)
     check_budgets(step, situation.left)
 
 
-def _check_told(kind: str, reasons: Mapping[str, str], candidate: Candidate) -> None:
-    if candidate.name in reasons:
-        raise Misfit(kind, None, None, reasons[candidate.name])
+def _check_key(candidate: Candidate, keyless: Mapping[str, str]) -> None:
+    if candidate.name in keyless:
+        raise Misfit(KEY, None, None, keyless[candidate.name])
 
 
-def refusal(excluded: Sequence[Excluded]) -> AnykontextError:
-    """The error of a request that no candidate takes.
+def refusal(excluded: Sequence[Excluded], *, named: bool = False) -> AnykontextError:
+    """The error of a request that no candidate takes; `named` says that the caller has named the provider.
 
     `BudgetExceeded` where a price or a budget stands in the way of one that could do it; `MissingKey` where none has
-    a key; `UnsupportedOption` where the only candidate cannot do it; else `NoCandidate` with every reason.
+    a key; `UnsupportedOption` where the only candidate cannot do it, and `Unavailable` where the one that was named
+    takes nothing now; else `NoCandidate` with every reason.
     """
     kinds = [one.misfit.option for one in excluded]
     reasons = {one.candidate.name: one.misfit.reason for one in excluded}
@@ -112,5 +125,8 @@ def refusal(excluded: Sequence[Excluded]) -> AnykontextError:
         return MissingKey(excluded[0].misfit.reason)
     if len(excluded) == 1 and kinds != [CLOSED]:
         return excluded[0].misfit.error(excluded[0].candidate.provider.name)
+    if named and kinds == [CLOSED]:
+        only = excluded[0].candidate
+        return Unavailable(excluded[0].misfit.reason, provider=only.provider.name, model=only.model)
     advice = ". Try again later, or name another provider" if {CLOSED} == set(kinds) else ""
     return NoCandidate(f"no candidate can do this request, and nothing was sent: {told}{advice}", reasons=reasons)

@@ -12,7 +12,6 @@ from anykontext.routing.budgets import of_budget
 from anykontext.routing.rules import Rules
 
 OLD = timedelta(days=365)
-SET_ONE = "write one into [providers.NAME.prices]"
 
 
 def check_price(step: Step, rules: Rules) -> None:
@@ -26,7 +25,7 @@ def check_price(step: Step, rules: Rules) -> None:
         return
     if amount is not None:
         raise Misfit("max_price", str(cap), str(amount), f"it would cost {amount} USD, and max_price is {cap} USD")
-    why = f'{_unknown(step.price)}, and max_price is {cap} USD; {SET_ONE}, or set unknown_price = "allow"'
+    why = f'{_unknown(step.price)}, and max_price is {cap} USD; {_set_one(step)}, or set unknown_price = "allow"'
     raise Misfit("max_price", str(cap), None, why)
 
 
@@ -41,7 +40,7 @@ def check_budgets(step: Step, left: Sequence[tuple[Cap, Decimal]]) -> None:
         if amount is not None and amount <= rest:
             continue
         if amount is None:
-            why = f"{_unknown(step.price)}, and no budget can hold it: {of_budget(cap, rest)}; {SET_ONE}"
+            why = f"{_unknown(step.price)}, and no budget can hold it: {of_budget(cap, rest)}; {_set_one(step)}"
             raise Misfit("budget", None, str(rest), why)
         why = f"it would cost {amount:f} USD, and {of_budget(cap, rest)}"
         raise Misfit("budget", str(amount), str(rest), why)
@@ -50,6 +49,10 @@ def check_budgets(step: Step, left: Sequence[tuple[Cap, Decimal]]) -> None:
 def _unknown(price: Cost) -> str:
     listed = "" if price.amount is None else f": it is listed as {price.amount} {price.currency}"
     return f"its price in USD is not known{listed}"
+
+
+def _set_one(step: Step) -> str:
+    return f"write one into [providers.{step.candidate.provider.name}.prices]"
 
 
 def is_old(price: Price, today: date) -> bool:

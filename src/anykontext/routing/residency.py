@@ -29,7 +29,7 @@ def check_region(candidate: Candidate, allowed: Sequence[str]) -> None:
     """
     provider = candidate.provider
     found = region_of(provider)
-    if not allowed or found in allowed:
+    if not allowed or _is_among(found, allowed):
         return
     wanted = " or ".join(allowed)
     told = f"it works in the region {found}" if found else f"where {provider.origins['api']} works is not known"
@@ -37,9 +37,13 @@ def check_region(candidate: Candidate, allowed: Sequence[str]) -> None:
     raise Misfit("regions", tuple(allowed), found, f"{told}, and the route allows {wanted} only{hint}")
 
 
+def _is_among(region: str | None, allowed: Sequence[str]) -> bool:
+    return region is not None and region.casefold() in map(str.casefold, allowed)
+
+
 def _hint(regions: Mapping[str, str], allowed: Sequence[str]) -> str:
     """The nearest possible value: a base URL that would do, else all that is known."""
-    fitting = [f'base_url = "{url}" works in {region}' for url, region in regions.items() if region in allowed]
+    fitting = [f'base_url = "{url}" works in {region}' for url, region in regions.items() if _is_among(region, allowed)]
     if fitting:
         return f"; {' and '.join(fitting)}"
     return f"; known are {', '.join(f'{url} ({region})' for url, region in regions.items())}" if regions else ""

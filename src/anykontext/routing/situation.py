@@ -14,8 +14,7 @@ class Situation:
 
     Attributes:
         now: Seconds of the wall clock.
-        keyless: Candidates without a key, by name, and where it was looked for.
-        closed: Candidates that take nothing now, by name (`provider/model`), and why: a breaker, a drain.
+        keyless: Candidates without a key, by name (`provider/model`), and where it was looked for.
         durations: Seconds from submit to image of the last successes, by candidate name, the newest last.
         left: Each cap that the request falls under, with what is left of it in USD.
         turn: How many requests this route had before: for `round-robin`.
@@ -24,7 +23,6 @@ class Situation:
 
     now: float
     keyless: Mapping[str, str] = field(default_factory=Frozen)
-    closed: Mapping[str, str] = field(default_factory=Frozen)
     durations: Mapping[str, Sequence[float]] = field(default_factory=Frozen)
     left: Sequence[tuple[Cap, Decimal]] = ()
     turn: int = 0

@@ -45,8 +45,8 @@ def list_jobs(**given: Any) -> None:
             say.result("No such job is in the ledger." if asked else "No job is in the ledger yet.")
         else:
             _table(store, found, say)
-            if len(found) == given["limit"]:
-                say.note(f"Only the newest {len(found)} are shown; --limit shows more.")
+        if len(found) == given["limit"]:
+            say.note(f"Only the newest {len(found)} are shown; --limit shows more.")
 
 
 def _table(store: Any, found: Any, say: Any) -> None:

@@ -165,7 +165,8 @@ def test_jobs_are_listed_by_state_time_and_tag(twin: Twin, bfl: Emulator) -> Non
     assert [third] == ids(state="failed") == ids(limit=1)
     assert [third, second.job_id] == ids(since=middle)
     assert [second.job_id] == ids(tag="batch") == ids(tag="customer=b")
-    for wrong in ({"state": "done"}, {"since": "yesterday"}, {"since": True}):
+    wrongs = [{"limit": limit} for limit in (0, -1, 10**30, 1.5, "x", None, True)]
+    for wrong in ({"state": "done"}, {"since": "yesterday"}, {"since": True}, *wrongs):
         with pytest.raises(ak.InvalidRequest):
             ids(**wrong)
 

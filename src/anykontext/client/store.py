@@ -135,8 +135,10 @@ class Store:
         """Jobs of the ledger, the newest first.
 
         Raises:
-            InvalidRequest: The state or the time is none.
+            InvalidRequest: The state, the time or the limit is none.
         """
+        if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit < 2**63:
+            raise InvalidRequest(f"limit is a whole number above 0, not {str(limit)[:80]!r}")
         if state is not None and state not in set(JobState):
             raise InvalidRequest(f"unknown state {state!r}; {near(str(state), [one.value for one in JobState])}")
         begun = wall(since, "since")

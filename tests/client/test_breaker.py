@@ -12,7 +12,7 @@ import pytest
 import anykontext as ak
 from anykontext.sandbox import Sandbox
 
-from .conftest import KINDS, Twin
+from .conftest import KINDS, Twin, picture
 
 SCRIPT = Path(__file__).parents[2] / "scripts/outage_replay.py"
 
@@ -134,7 +134,56 @@ def test_a_drained_provider_takes_no_new_jobs_and_ends_those_that_it_has(pair: P
 
     assert [("bfl", "skipped"), ("fal", "succeeded")] == outcomes(result)
     assert [("bfl", "succeeded")] == outcomes(again)
-    assert [(False, False)] == [(one.at_risk, one.charged) for one in jobs]
+    assert [] == jobs
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({}, ak.NoCandidate),
+        ({"route": ["fal"]}, ak.NoCandidate),
+        ({"provider": "fal"}, ak.Unavailable),
+        ({"model": "fal/flux-kontext-pro"}, ak.Unavailable),
+    ],
+)
+def test_when_every_candidate_is_drained_a_plan_says_what_a_call_does_and_no_job_is_begun(
+    pair: Pair, kind: str, options: dict[str, str], error: type[ak.AnykontextError]
+) -> None:
+    with Twin(kind, pair.config()) as twin:
+        for name in ("bfl", "fal"):
+            twin.client._core.ledger.drain(name, who="me", why="a bad release").result()
+        fields = {name: options[name] for name in {"model"} & options.keys()}
+        call = {name: options[name] for name in options.keys() - fields.keys()}
+        planned = twin.wait(twin.client.plan(ak.ImageRequest("a cat", **fields), **call))
+        with pytest.raises(error, match="a bad release; `anykontext undrain fal`") as refused:
+            twin.generate(**options)
+        jobs = twin.wait(twin.client.jobs())
+
+    assert (error, str(planned.error)) == (type(planned.error), str(refused.value))
+    assert ([], (0, 0)) == (jobs, pair.submits)
+
+
+def test_a_drain_does_not_stand_before_a_result_that_is_there(pair: Pair) -> None:
+    with ak.Client(pair.config()) as client:
+        first = client.generate("a cat", idempotency_key="mine")
+        for name in ("bfl", "fal"):
+            client._core.ledger.drain(name, who="me").result()
+        later(client, 1.0)
+
+        assert first.image.sha256 == client.generate("a cat", idempotency_key="mine").image.sha256
+
+
+def test_an_outage_of_the_only_one_that_can_do_it_is_tried_and_planned(pair: Pair, quick: None) -> None:
+    pair.fal.inject("outage")
+    dev = ak.ImageRequest("a cat", picture(), model="flux-kontext-dev")
+    with ak.Client(pair.config()) as client:
+        for _ in range(3):
+            with pytest.raises(ak.Unavailable):
+                client.run(dev)
+        planned = client.plan(dev)
+
+    assert (["fal"], ["bfl"]) == ([one.provider for one in planned.candidates], [o.provider for o in planned.excluded])
 
 
 def test_a_full_candidate_is_passed_over_or_waited_for_as_the_route_says(pair: Pair) -> None:
@@ -157,7 +206,7 @@ def test_a_full_candidate_is_passed_over_or_waited_for_as_the_route_says(pair: P
 def test_more_images_than_places_are_refused_at_once_with_the_reason(pair: Pair) -> None:
     with (
         ak.Client(pair.config(max_in_flight=1)) as client,
-        pytest.raises(ak.UnsupportedOption, match="3 tasks at once, and it runs at most 1"),
+        pytest.raises(ak.UnsupportedOption, match="3 tasks at once, and it takes at most 1"),
     ):
         client.generate("a cat", num_images=3, provider="bfl")
 

@@ -207,7 +207,7 @@ class TestFollowing:
         bfl.inject("never-ends")
         twin.submit()
 
-        assert 1 == len(twin.client._shared.followed)
+        assert 1 == len(twin.client._shared.driver.flows._running)
         assert 1 == len(twin.client._core.store.claims._working)
 
     def test_a_job_that_was_left_at_its_deadline_can_be_collected_by_others(self, twin: Twin, bfl: Emulator) -> None:

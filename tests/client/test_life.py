@@ -228,6 +228,30 @@ def test_a_job_whose_client_is_closed_meanwhile_ends_and_can_be_resumed(kind: st
         assert 7 == other.wait(other.wait(other.client.resume(handles[0])).wait()).seed
 
 
+@pytest.mark.parametrize("call", ["check", "refresh"])
+def test_a_key_that_is_slow_to_come_holds_up_no_event_loop(call: str, bfl: Emulator) -> None:
+    bfl.inject("never-ends")
+    with ak.Client(configured(bfl)) as client:
+        job_id = client.submit(ak.ImageRequest("a cat")).id
+
+    def slow() -> str:
+        time.sleep(0.4)
+        return "sandbox"
+
+    async def main(client: ak.AsyncClient) -> float:
+        job = await client.job(job_id)
+        asking = asyncio.ensure_future(client.check() if call == "check" else job.refresh())  # type: ignore[arg-type]
+        longest, before = 0.0, time.monotonic()
+        while not asking.done():
+            await asyncio.sleep(0.01)
+            longest, before = max(longest, time.monotonic() - before), time.monotonic()
+        await asking
+        return longest
+
+    with Twin("AsyncClient", configured(bfl, api_key=slow)) as twin:
+        assert twin.wait(main(twin.client)) < 0.3
+
+
 def test_f67_an_async_client_belongs_to_one_event_loop(bfl: Emulator) -> None:
     client = ak.AsyncClient(configured(bfl))
 

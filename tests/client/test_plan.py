@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import anykontext as ak
 from anykontext.client import warnings
 from anykontext.client.speeds import FRESH_S, Speeds
 from anykontext.client.turns import Turns
+from anykontext.model.request import MODELS
 from anykontext.sandbox import Emulator, Sandbox
 
 from .conftest import KINDS, Twin, picture
@@ -112,10 +114,46 @@ def test_a_plan_without_a_candidate_knows_what_the_call_would_raise(
     assert "no candidate" in str(found)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_model_can_be_planned_at_every_provider_also_where_it_is_not_hosted(kind: str) -> None:
+    with Twin(kind, ak.Config(providers=KEYS)) as twin:
+        adapters = {name: one.adapter.facts.models for name, one in twin.client._core.providers.items()}
+        for model in MODELS:
+            asked = ak.ImageRequest("a cat", picture() if "kontext" in model else (), model=model)
+            found = twin.wait(twin.client.plan(asked))
+            alone = {name: twin.wait(twin.client.plan(asked, provider=name)) for name in adapters}
+
+            without = {name for name, models in adapters.items() if model not in models}
+            assert without <= reasons(found).keys()
+            assert without <= {name for name, one in alone.items() if isinstance(one.error, ak.UnsupportedOption)}
+
+
+def test_a_provider_that_was_named_is_the_head_of_the_table(planned: Callable[..., ak.Plan]) -> None:
+    found = planned(GENERATE, provider="bfl")
+
+    assert str(found).startswith("only bfl, as asked; limits are those of route default\n")
+
+
+def test_a_plan_is_refused_where_the_call_could_keep_nothing(
+    planned: Callable[..., ak.Plan], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("ANYKONTEXT_HOME", str(tmp_path / "file" / "home"))
+
+    with pytest.raises(ak.ConfigurationError, match="cannot be written"):
+        planned(GENERATE)
+
+
 @pytest.mark.parametrize(
     ("asked", "options", "error"),
     [
         (lambda: ak.ImageRequest("x", "no/such/file.png"), {}, ak.InvalidRequest),
+        (lambda: GENERATE, {"route": ""}, ak.ConfigurationError),
+        (lambda: GENERATE, {"timeout": 5}, ak.InvalidRequest),
+        (lambda: GENERATE, {"deadline": float("inf")}, ak.InvalidRequest),
+        (lambda: GENERATE, {"deadline": 10**400}, ak.InvalidRequest),
+        (lambda: GENERATE, {"max_price": True}, ak.InvalidRequest),
+        (lambda: GENERATE, {"max_price": "1e400"}, ak.InvalidRequest),
         (lambda: ak.ImageRequest("x", model="flux-kontext-prom"), {}, ak.UnknownModel),
         (lambda: GENERATE, {"route": "nowhere"}, ak.ConfigurationError),
         (lambda: GENERATE, {"max_price": "cheap"}, ak.InvalidRequest),
@@ -126,6 +164,46 @@ def test_what_is_wrong_with_the_request_is_raised(
 ) -> None:
     with pytest.raises(error):
         planned(asked(), **options)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"timeout": 5}, "here it is called deadline"),
+        ({"max_price": "0,05"}, "max_price: an amount in USD is needed, .* and this is '0,05'"),
+        ({"deadline": 0}, "deadline: a number above 0 is needed, and this is 0"),
+    ],
+)
+def test_a_wrong_option_is_answered_with_the_right_one(
+    planned: Callable[..., ak.Plan], given: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ak.InvalidRequest, match=told):
+        planned(GENERATE, **given)
+
+
+def test_a_deadline_may_be_any_number(planned: Callable[..., ak.Plan]) -> None:
+    assert planned(GENERATE, deadline=Decimal("2.5")).candidates
+
+
+def test_a_candidate_that_a_route_names_in_two_ways_is_one(planned: Callable[..., ak.Plan]) -> None:
+    found = planned(GENERATE, route=ak.Route(["fal", f"fal/{PRO}", "bfl"], strategy="ordered"))
+
+    assert ["fal", "bfl"] == order(found)
+
+
+@pytest.mark.parametrize("given", [5, b"x", {"providers": {}}])
+@pytest.mark.parametrize("make", [ak.Client, ak.AsyncClient])
+def test_what_is_no_configuration_is_answered_with_what_is(make: Any, given: object) -> None:
+    with pytest.raises(ak.ConfigurationError, match=r"Config\(\.\.\.\), the path of a TOML file, or None, not "):
+        make(given)
+
+
+def test_a_ledger_that_is_not_carried_out_yet_is_refused_when_the_client_is_made() -> None:
+    config = ak.Config(providers=KEYS, ledger={"url": "postgresql://me:a-secret@db/x"})
+
+    with pytest.raises(ak.ConfigurationError, match='"default" or "memory" may be given') as refused:
+        ak.Client(config)
+    assert "a-secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize("route", [["fal", "kie"], ak.Route(["fal", "kie"], strategy="ordered")])

@@ -329,6 +329,27 @@ class TestLeaving:
         assert 2 == bfl.counters["submits"]
         assert within(5, lambda: not OURS & {one.name for one in threading.enumerate()})
 
+    def test_one_that_the_collector_finds_stops_them_without_waiting_in_its_thread(self, bfl: Emulator) -> None:
+        bfl.inject("never-ends")
+
+        def leave(client: ak.Client) -> None:
+            outcomes = client.run_many([*requests(2), "no request"], concurrency=3)  # type: ignore[list-item]
+            cycle = [outcomes]
+            cycle.append(cycle)  # type: ignore[arg-type]
+            next(outcomes)
+            assert within(10, lambda: bfl.counters["accepted"] == 2)
+
+        with ak.Client(configured(bfl)) as client:
+            working, lock = client._core.store.claims._working, client._shared.driver.flows._lock
+            leave(client)
+            with lock:  # as a thread may have it that allocates while the collector's turn has come
+                collecting = threading.Thread(target=gc.collect, daemon=True)
+                collecting.start()
+                collecting.join(5)
+                assert not collecting.is_alive()
+            assert within(5, lambda: not working)
+        assert [0, 1] == sorted(collected("Client", bfl))
+
     def test_ctrl_c_stops_them_and_goes_on(self, bfl: Emulator) -> None:
         bfl.inject("never-ends")
 
@@ -420,3 +441,21 @@ class TestLeaving:
         twin.client.run_many(noted())
 
         assert ([], 0) == (pulled, bfl.counters["submits"])
+
+
+@pytest.mark.parametrize("raised", [SystemExit, asyncio.CancelledError])
+def test_what_on_event_raises_beyond_errors_reaches_the_caller(twin: Twin, raised: type[BaseException]) -> None:
+    def strange(_: ak.Event) -> None:
+        raise raised("strange")
+
+    with pytest.raises(raised):
+        taken(twin, requests(2), on_event=strange)
+
+
+def test_an_iterable_that_is_cancelled_by_itself_does_not_look_complete(bfl: Emulator) -> None:
+    async def asked() -> AsyncIterator[ak.ImageRequest]:
+        yield ak.ImageRequest("a cat")
+        raise asyncio.CancelledError
+
+    with Twin("AsyncClient", configured(bfl)) as twin, pytest.raises(asyncio.CancelledError):
+        taken(twin, asked())

@@ -97,6 +97,9 @@ def test_what_settles_a_job_moves_it_out_of_what_is_at_risk(spent: Twin) -> None
         ({"by": ("day", "day")}, "once"),
         ({"by": ("tag:",)}, "tag:NAME"),
         ({"since": "yesterday"}, "since is a datetime"),
+        *(({"until": one}, "until is a datetime") for one in (float("nan"), 10**30, 10**400, True)),
+        *(({"by": one}, "by is a list of words") for one in (None, 5, [5])),
+        *(({"tag": one}, "NAME or NAME=VALUE") for one in (5, b"x")),
         ({"tag": "=acme"}, "NAME or NAME=VALUE"),
     ],
 )

@@ -80,6 +80,9 @@ def test_its_options_hold_where_a_call_gives_none(kind: str, bfl: Emulator) -> N
         ({"tags": {"customer": 3}}, ak.InvalidRequest, "tags"),
         ({"tags": ["customer"]}, ak.InvalidRequest, "tags"),
         ({"deadline": 0}, ak.InvalidRequest, "deadline"),
+        ({"route": ""}, ak.ConfigurationError, "unknown route ''"),
+        ({"keys": {5: "x"}}, ak.UnknownProvider, "not int"),
+        ({"keys": {"two words": "x"}}, ak.UnknownProvider, "known are: bfl"),
         ({"policy": "lax"}, ak.InvalidRequest, "policy"),
         ({"route": "nowhere"}, ak.ConfigurationError, "unknown route"),
         ({"route": ["bffl"]}, ak.UnknownProvider, "did you mean 'bfl'"),
@@ -194,7 +197,7 @@ def test_what_a_view_has_submitted_is_followed_until_its_client_is_closed(kind: 
     bfl.inject("never-ends")
     with Twin(kind, configured(bfl)) as twin:
         job = twin.wait(twin.client.with_options(tags={"a": "b"}).submit(ak.ImageRequest("a cat")))
-        assert 1 == len(twin.client._shared.followed)
+        assert 1 == len(twin.client._shared.driver.flows._running)
     bfl.clear()
 
     with Twin(kind, configured(bfl)) as other:

@@ -11,13 +11,15 @@ import pytest
 
 import anykontext as ak
 from anykontext.adapting import Call, Purpose, Reply, get, post
-from anykontext.engine.effects import Admit, All, Emit, Flow, Loss, Lost, Release, Send, Sleep
+from anykontext.engine.effects import Admit, All, Download, Emit, Flow, Loss, Lost, Release, Send, Sleep
 from anykontext.engine.provider import Candidate, Provider
 from anykontext.engine.signing import Address
 from anykontext.io.drive_sync import SyncDriver
 from anykontext.io.notify import Notifier
 from anykontext.io.spool import Spool
 from anykontext.model.events import Downloading
+
+from .conftest import RESET
 
 who: ContextVar[str] = ContextVar("who", default="nobody")
 NEWS = Downloading(job_id="job_1", provider="bfl", model="flux-kontext-pro", seconds=0.0)
@@ -357,13 +359,65 @@ def test_a_closed_driver_sends_nothing_and_says_so(spool: Spool, server: Any) ->
     driver = SyncDriver(spool)
     driver.close()
 
-    def flow() -> Flow[Any]:
-        polled = (yield send(get(Purpose.POLL, "/"), server.url())).value
-        submitted = (yield submit(server.url())).value
-        return polled.loss, submitted.loss
+    def polls() -> Flow[Any]:
+        yield send(get(Purpose.POLL, "/"), server.url())
 
-    assert (Loss.INTERRUPTED, Loss.INTERRUPTED) == driver.run(flow(), Notifier())
+    def submits() -> Flow[Any]:
+        return (yield submit(server.url())).value
+
+    with pytest.raises(ak.AnykontextError, match="closed"):
+        driver.run(polls(), Notifier())
+    assert Loss.INTERRUPTED is driver.run(submits(), Notifier()).loss
     assert [] == server.requests
+
+
+def test_a_flow_that_hangs_in_a_strangers_code_holds_the_close_for_a_moment_only(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anykontext.io.stopping.LEAVE_S", 0.2)
+    driver, go_on, there = SyncDriver(spool), threading.Event(), threading.Event()
+
+    def flow() -> Flow[None]:
+        there.set()
+        go_on.wait(20)
+        yield Sleep(0.0)
+
+    running = driver.begin(flow(), Notifier())
+    running._box.start()
+    assert there.wait(5)
+    began = time.monotonic()
+    driver.close()
+    waited = time.monotonic() - began
+    go_on.set()
+
+    assert 0.2 <= waited < 2
+    assert running.done.wait(5)
+
+
+def test_an_image_that_can_be_fetched_only_once_is_tried_again_after_a_wish_to_stop_but_not_in_a_rush(
+    spool: Spool, server: Any
+) -> None:
+    server.answers(RESET)
+    tries = 0
+
+    def flow() -> Flow[None]:
+        nonlocal tries
+        yield submit(server.url("/submit"), grace_s=0.6)
+        while True:
+            tries += 1
+            yield Sleep(0.05)
+            yield Download(server.url(), provider(server.url("")), 5.0, last_chance=True)
+
+    driver = SyncDriver(spool)
+    running = driver.begin(flow(), Notifier())
+    running._box.start()
+    assert within(5, lambda: tries > 1)
+    asked, began = tries, time.monotonic()
+    driver.close()
+
+    assert time.monotonic() - began < 3
+    assert tries - asked <= 5
+    assert running.done.wait(5)
 
 
 def test_whatever_an_exchange_raises_a_submit_is_lost_after_sending(

@@ -139,15 +139,15 @@ class AsyncClient:
         self, flow: "Flow[ImageResult | ProviderError]", watch: "Watch", options: Options
     ) -> ImageResult | ProviderError:
         """Carry out a flow, and let the job go at its end, so that others may take it up when it still runs."""
-        claims, outcome = self._core.store.claims, None
-        try:
-            outcome = await self._driver.run(flow, options.notifier)
-            return outcome
-        finally:
+
+        async def then(outcome: ImageResult | ProviderError | None) -> None:
+            claims = self._core.store.claims
             if isinstance(outcome, ImageResult):
                 claims.end(watch.job_id)
             else:
                 await asyncio.to_thread(claims.leave, watch.job_id)
+
+        return await self._driver.run(flow, options.notifier, then)
 
     async def resume(self, handle: "JobHandle | str | bytes | Mapping[str, Any]", **call_options: Any) -> AsyncJob:
         """See `Client.resume`."""
@@ -229,7 +229,7 @@ class AsyncClient:
     async def _check(self, name: str) -> ProviderCheck:
         provider = self._core.providers[name]
         try:
-            provider.key()
+            await asyncio.to_thread(provider.key)
         except ConfigurationError as error:
             return found(provider, "missing", str(error))
         watch = self._driver.watch(new_job_id(), deadline_s=30.0)

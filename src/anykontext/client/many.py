@@ -5,7 +5,9 @@ the length of the list, no more pictures are held than these. A request is pulle
 """
 
 import asyncio
+import gc
 import logging
+import sys
 import threading
 from collections.abc import (
     AsyncGenerator,
@@ -18,12 +20,14 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from anykontext.client.shared import AsyncShared, Shared
-from anykontext.io.drive_sync import TICK_S, Running
+from anykontext.io.drive_sync import Running
 from anykontext.io.notify import Notifier, OnEvent
+from anykontext.io.stopping import TICK_S, left
 from anykontext.model.errors import AnykontextError, InvalidRequest, ProviderError
 from anykontext.model.outcome import Outcome
 from anykontext.model.request import ImageRequest
@@ -36,8 +40,16 @@ MOST = 100  # by default: half of the connections that are kept, since a request
 UNSAID = 10  # by default, at a provider that tells no limit
 END = object()  # of an iterable, or of pulling from it
 log = logging.getLogger("anykontext")
+_collector = threading.local()
 
-Ended = Outcome | Exception | None  # what is no outcome is raised when all have ended; None: it was left
+Ended = Outcome | BaseException | None  # what is no outcome is raised when all have ended; None: it was left
+
+
+def _note_collection(phase: str, _info: object, here: threading.local = _collector) -> None:
+    here.works = phase == "start"
+
+
+gc.callbacks.append(_note_collection)
 
 
 def places(concurrency: Any, caps: Iterable[int | None]) -> int:
@@ -110,24 +122,19 @@ class Threads:
         self._under_way: dict[int, Running[None]] = {}
         self._attached: set[int] = set()
         self._ended: SimpleQueue[tuple[int, Ended]] = SimpleQueue()
-        self._failed: list[Exception] = []
+        self._failed: list[BaseException] = []
 
-    def outcomes(self) -> Generator[Outcome, None, None]:
-        """The outcome of each request, as it ends."""
-        try:
-            while self._fill():
-                end = self._next()
-                if isinstance(end, Outcome):
-                    yield end
-                elif end is None:
-                    self._shared.check_usable()
-                else:
-                    self._fail(end)
-                del end  # its request is the caller's alone from here
-            if self._failed:
-                raise self._failed[0]
-        finally:
-            self._leave()
+    def take(self) -> Outcome | None:
+        """The next outcome; None when there are no more."""
+        while self._fill():
+            end = self._next()
+            if isinstance(end, Outcome):
+                return end
+            if end is not None:
+                self._fail(end)
+        if self._failed:
+            raise self._failed[0]
+        return None
 
     def _fill(self) -> bool:
         """Pull into the free places, but only once while an outcome waits; then whether anything is under way."""
@@ -139,6 +146,7 @@ class Threads:
 
     def _pull(self) -> None:
         try:
+            self._shared.check_usable()
             request = next(self._requests, END)
         except Exception as error:  # noqa: BLE001 - raised when those under way have ended
             self._fail(error)
@@ -146,21 +154,23 @@ class Threads:
         if request is END:
             self._more = False
             return
-        begun = threading.Event()
-        running = self._shared.driver.begin(self._flow(self._pulled, request, begun), Notifier(self._on_event))
+        begun, notifier = threading.Event(), Notifier(self._on_event)
+        running = self._shared.driver.begin(self._flow(self._pulled, request, begun, notifier), notifier)
         self._under_way[self._pulled] = running
         self._pulled += 1
-        self._shared.follow(running)
         running.wait(begun)
 
-    def _flow(self, index: int, request: Any, begun: threading.Event) -> "Flow[None]":
+    def _flow(self, index: int, request: Any, begun: threading.Event, notifier: Notifier) -> "Flow[None]":
         begun.set()
         end: Ended = None
         try:
             end = _outcome(index, request, (yield from self._make(request, lambda: self._attached.add(index))))
+        except GeneratorExit:  # the driver stopped it, since the client is closed
+            end = _outcome(index, request, left(notifier))
+            raise
         except AnykontextError as error:
             end = _outcome(index, request, error)
-        except Exception as error:  # noqa: BLE001 - raised when those beside it have ended
+        except BaseException as error:  # noqa: BLE001 - raised when those beside it have ended
             end = error
         finally:
             self._ended.put((index, end))
@@ -174,23 +184,87 @@ class Threads:
             del self._under_way[index]
             return end
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         self._failed.append(error)
         self._more = False
 
-    def _leave(self) -> None:
+    def forsake(self) -> None:
+        """Let the rest end at its next step, by a mark alone: nothing is locked here, and nothing waited for."""
+        for running in [*self._under_way.values()]:
+            running.forsake()
+
+    def leave(self) -> None:
         """Let the rest end at its next step; a submit in flight is waited for, until Ctrl-C comes again."""
         _warn(len(self._under_way))
         for running in self._under_way.values():
             running.leave()
         try:
             for index, running in self._under_way.items():
-                while index not in self._attached and not running.done.wait(TICK_S):
+                while not (index in self._attached or running.is_late or running.done.wait(TICK_S)):
                     pass
         except BaseException:
             for running in self._under_way.values():
-                running.leave()
+                running.let_go()
             raise
+
+
+class Outcomes(Generator[Outcome, None, None]):
+    """The outcomes of `Threads`, to be iterated over; to close or to drop it stops the rest.
+
+    It is written out, since a generator that the garbage collector finds is ended in any thread and in the middle of
+    anything: there this takes no lock and waits for nothing.
+    """
+
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
+        self._turn = threading.Lock()
+        self._over = False
+
+    def send(self, _value: None) -> Outcome:
+        """The next outcome."""
+        with self._alone():
+            if self._over:
+                raise StopIteration
+            try:
+                found = self._threads.take()
+            except BaseException:
+                self._end()
+                raise
+            if found is None:
+                self._end()
+                raise StopIteration
+            return found
+
+    def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> Outcome:
+        """Stop the rest, and raise what is given."""
+        self.close()
+        return super().throw(kind, value, traceback)
+
+    def close(self) -> None:
+        """Stop the rest; submits in flight are waited for."""
+        with self._alone():
+            self._end()
+
+    def __del__(self) -> None:
+        if getattr(_collector, "works", False) or sys.is_finalizing():
+            if not self._over:
+                self._threads.forsake()
+        else:
+            self._end()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._turn.acquire(blocking=False):
+            raise ValueError("run_many is asked for an outcome already; one thread at a time goes over it")
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _end(self) -> None:
+        if not self._over:
+            self._over = True
+            self._threads.leave()
 
 
 class Tasks:
@@ -218,7 +292,7 @@ class Tasks:
         self._given = 0
         self._under_way: set[asyncio.Task[None]] = set()
         self._ended: asyncio.Queue[Any] = asyncio.Queue()  # of `Ended`, and END when nothing more is pulled
-        self._failed: list[Exception] = []
+        self._failed: list[BaseException] = []
 
     async def outcomes(self) -> AsyncGenerator[Outcome, None]:
         """The outcome of each request, as it ends."""
@@ -246,12 +320,16 @@ class Tasks:
                 self._shared.check_usable()
         finally:
             _warn(self._pulled - self._given)
-            await _cancelled([feeder, *self._under_way])
+            feeder.cancel()
+            if not self._shared.is_closed:  # else they are stopped already: twice would let their submits go
+                _cancel(self._under_way)
+            await _all_ended([feeder, *self._under_way])
 
     async def _feed(self) -> None:
         try:
             while True:
                 await self._free.acquire()
+                self._shared.check_usable()
                 request = await self._pull()
                 if request is END:
                     return
@@ -261,7 +339,11 @@ class Tasks:
                 self._under_way.add(task)
                 task.add_done_callback(self._under_way.discard)
                 self._shared.follow(task)
-        except Exception as error:  # noqa: BLE001 - raised when those under way have ended
+        except asyncio.CancelledError as error:
+            if _is_cancelled():
+                raise
+            self._failed.append(error)
+        except BaseException as error:  # noqa: BLE001 - raised when those under way have ended
             self._failed.append(error)
         finally:
             self._ended.put_nowait(END)
@@ -277,23 +359,35 @@ class Tasks:
             end = _outcome(index, request, await self._run(request))
         except AnykontextError as error:
             end = _outcome(index, request, error)
-        except Exception as error:  # noqa: BLE001 - raised when those beside it have ended
+        except asyncio.CancelledError as error:
+            if _is_cancelled():
+                raise
+            end = error
+        except BaseException as error:  # noqa: BLE001 - raised when those beside it have ended
             end = error
         finally:
             self._ended.put_nowait(end)
 
 
-async def _cancelled(tasks: "Sequence[asyncio.Task[None]]") -> None:
-    """Cancel tasks; a submit in flight is waited for, until a cancellation comes again."""
-    wish: asyncio.CancelledError | None = None
+def _is_cancelled() -> bool:
+    """Whether somebody cancels this task; else a stranger's code has raised the error by itself."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _cancel(tasks: "Iterable[asyncio.Task[None]]") -> None:
     for task in tasks:
         task.cancel()
+
+
+async def _all_ended(tasks: "Sequence[asyncio.Task[None]]") -> None:
+    """Wait for tasks that are asked to stop, with their submits in flight, until a cancellation comes again."""
+    wish: asyncio.CancelledError | None = None
     while not all(task.done() for task in tasks):
         try:
             await asyncio.wait(tasks)
         except asyncio.CancelledError as again:
             wish = again
-            for task in tasks:
-                task.cancel()
+            _cancel(tasks)
     if wish is not None:
         raise wish

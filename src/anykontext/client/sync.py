@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from anykontext.adapting import InputImage
 from anykontext.client.core import Core, edit_request, new_job_id
 from anykontext.client.jobs import Job, followed, then
-from anykontext.client.many import Threads, iterated, places
+from anykontext.client.many import Outcomes, Threads, iterated, places
 from anykontext.client.options import Options, split
 from anykontext.client.shared import Shared
 from anykontext.config import Config, Route
@@ -90,9 +90,11 @@ class Client:
         Args:
             tags: Added to the tags of every request; the request's own win. `tenant` scopes idempotency keys.
             route: For calls that give none: a name, a `Route`, or a list of candidates. It beats the config's.
-            keys: Keys by provider, given as `api_key` may be in the config, for this view alone. The places of the
-                provider stay common to all. The ledger knows no keys: what was submitted here is to be resumed, or
-                recovered, by a view with the same ones.
+            keys: Keys by provider, given as `api_key` may be in the config, for this view alone. A text is read as in
+                the config: "env:NAME" and "file:PATH" lead to keys of YOURS, so that whoever may choose the text may
+                spend your money. Give a key that comes from somebody else as a `pydantic.SecretStr`, which is taken
+                literally. The places of the provider stay common to all. The ledger knows no keys: what was submitted
+                here is to be resumed, or recovered, by a view with the same ones.
             policy: For calls that give none.
             deadline: For calls that give none, in seconds for each; it beats the route's.
 
@@ -177,7 +179,7 @@ class Client:
             options, steps, watch = begun
             return (yield from self._claimed(run_job(watch, steps.steps, options.policy), watch))
 
-        return Threads(whole, self._shared, pulled, count, options.on_event).outcomes()
+        return Outcomes(Threads(whole, self._shared, pulled, count, options.on_event))
 
     def submit(self, request: ImageRequest, **call_options: Any) -> Job:
         """Return as soon as a provider has accepted; fails over until then. Options and errors as in `edit`.
@@ -201,7 +203,6 @@ class Client:
             raise outcome
         job = Job(self._core, self._driver, watch.job_id, options, self._check_usable, started=said[0])
         job._following = running
-        self._shared.follow(running)
         return job
 
     def _claimed(
@@ -379,7 +380,12 @@ class Client:
         self._shared.check_usable()
 
     def close(self) -> None:
-        """Close the connections; neither the client nor its views can be used afterwards. A view closes nothing."""
+        """Close the client; neither it nor its views can be used afterwards. A view closes nothing.
+
+        Calls that are under way in other threads end with an error that says what became of their jobs. A submit in
+        flight is waited for, up to 30 s, and so is an image that can be fetched only once; Ctrl-C, or another `close`
+        from another thread, ends that at once. Jobs that a provider has accepted are left to `recover`.
+        """
         if not self._is_view:
             self._shared.close()
 

@@ -1,18 +1,20 @@
-"""Flows on the side: carried out beside the job that began them, until they end or the client is closed."""
+"""Flows on the side: carried out beside the job that began them, until they end or the client is closed.
+
+Then they are let go: what runs at a provider runs on, and the ledger has its handle.
+"""
 
 import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from anykontext.engine.effects import Aside
-from anykontext.io.threads import Box, Stop
+from anykontext.io.stopping import TICK_S, Flows, Stop
+from anykontext.io.threads import Box
 
 Hold = Callable[[str], Callable[[], None]]
-LEAVE_S = 2.0  # for flows to see that the client is closed, and to write down what they know
-TICK_S = 0.1
 log = logging.getLogger("anykontext")
 
 
@@ -26,41 +28,25 @@ class Asides:
 
     Args:
         hold: Called with the id of a job when one begins; what it gives is called when that one has ended.
+        flows: Of the driver, of which they are some.
     """
 
-    def __init__(self, hold: Hold) -> None:
+    def __init__(self, hold: Hold, flows: Flows[threading.Event]) -> None:
         self._hold = hold
-        self._lock = threading.Lock()
-        self._running: dict[Box[Any], Stop] = {}
+        self._flows = flows
 
-    def begin(self, aside: Aside, drive: Callable[[Stop], Any]) -> Box[Any]:
+    def begin(self, aside: Aside, drive: Callable[[Stop[threading.Event]], Any]) -> Box[Any]:
         """Carry one out."""
-        stop, ended = Stop(), self._hold(aside.job_id)
+        stop, ended = Stop(threading.Event), self._hold(aside.job_id)
 
         def action() -> Any:
-            try:
-                return drive(stop)
-            finally:
-                ended()
+            with self._flows.carried_out(stop):
+                try:
+                    return drive(stop)
+                finally:
+                    ended()
 
-        box = Box(action, then=self._forget)
-        with self._lock:
-            self._running[box] = stop
-        return box.start()
-
-    def _forget(self, box: Box[Any]) -> None:
-        with self._lock:
-            self._running.pop(box, None)
-
-    def close(self) -> None:
-        """Let them go: what runs at a provider runs on, and the ledger has its handle."""
-        with self._lock:
-            running = dict(self._running)
-        until = time.monotonic() + LEAVE_S
-        for stop in running.values():
-            stop.request(KeyboardInterrupt())
-        for box in running:
-            box.done.wait(max(until - time.monotonic(), 0.0))
+        return Box(action).start()
 
 
 def first_ended(boxes: Sequence[Box[Any]], within_s: float, wished: Callable[[], bool]) -> tuple[int, Any] | None:
@@ -79,35 +65,30 @@ def first_ended(boxes: Sequence[Box[Any]], within_s: float, wished: Callable[[],
 class AsyncAsides:
     """The flows on the side of an async driver, each in a task of its own; see `Asides`."""
 
-    def __init__(self, hold: Hold) -> None:
+    def __init__(self, hold: Hold, flows: Flows[asyncio.Event]) -> None:
         self._hold = hold
-        self._running: dict[asyncio.Task[Any], Callable[[], None]] = {}
+        self._flows = flows
+        self._running: set[asyncio.Task[Any]] = set()
 
-    def begin(self, aside: Aside, flow: Coroutine[Any, Any, Any], leave: Callable[[], None]) -> "asyncio.Task[Any]":
-        """Carry one out; `leave` asks it to end at its next step."""
-        task = asyncio.create_task(self._until_ended(flow, self._hold(aside.job_id)))
-        self._running[task] = leave
-        task.add_done_callback(self._running.pop)
+    def begin(self, aside: Aside, drive: Callable[[Stop[asyncio.Event]], Awaitable[Any]]) -> "asyncio.Task[Any]":
+        """Carry one out."""
+        task = asyncio.create_task(self._until_ended(drive, self._hold(aside.job_id)))
+        self._running.add(task)  # the loop itself would forget it
+        task.add_done_callback(self._running.discard)
         return task
 
-    async def _until_ended(self, flow: Coroutine[Any, Any, Any], ended: Callable[[], None]) -> Any:
-        try:
-            return await flow
-        except Exception as error:  # noqa: BLE001 - nobody waits for it; it was stopped, or it is logged
-            log.debug("a flow on the side was let go: %r", error)
-            return None
-        finally:
-            await asyncio.to_thread(ended)  # it writes into the ledger
-
-    async def close(self) -> None:
-        """Let them go: what runs at a provider runs on, and the ledger has its handle."""
-        running: Mapping[asyncio.Task[Any], Callable[[], None]] = dict(self._running)
-        for leave in running.values():
-            leave()
-        if running:
-            _, late = await asyncio.wait(running, timeout=LEAVE_S)
-            for task in late:
-                task.cancel()
+    async def _until_ended(
+        self, drive: Callable[[Stop[asyncio.Event]], Awaitable[Any]], ended: Callable[[], None]
+    ) -> Any:
+        stop = Stop(asyncio.Event)
+        with self._flows.carried_out(stop):
+            try:
+                return await drive(stop)
+            except Exception as error:  # noqa: BLE001 - nobody waits for it; it was stopped, or it is logged
+                log.debug("a flow on the side was let go: %r", error)
+                return None
+            finally:
+                await asyncio.to_thread(ended)  # it writes into the ledger
 
 
 def ended_among(tasks: "Sequence[asyncio.Task[Any]]") -> tuple[int, Any] | None:

@@ -54,6 +54,7 @@ from anykontext.io.exchange import (
     Collected,
     chunks_of,
     interrupted,
+    late_image,
     lost,
     renewed,
     request_of,
@@ -67,6 +68,7 @@ from anykontext.io.notify import Notifier
 from anykontext.io.prepare import afetch_source
 from anykontext.io.retry import Budgets, arepeated
 from anykontext.io.spool import Spool
+from anykontext.io.stopping import AGAIN_S, TICK_S, Closed, Flows, Stop, Stopped, stopped
 from anykontext.io.threads import Box
 from anykontext.io.trace import Tracing
 from anykontext.model.errors import InvalidRequest
@@ -75,28 +77,7 @@ T = TypeVar("T")
 L = TypeVar("L")
 END_S = 1.0  # for a cancelled task to close its connection
 LATE_S = 5.0  # beyond the time for a place: a slow disk, which tells what is drained
-
-
-class Stop:
-    """The caller's wish to stop (a cancellation), seen by every task of a job."""
-
-    def __init__(self) -> None:
-        self.wish: asyncio.CancelledError | None = None
-        self.at: float | None = None
-        self.wished = asyncio.Event()
-        self.let_go = asyncio.Event()
-
-    def request(self, wish: asyncio.CancelledError) -> None:
-        """Ask to stop; asked twice, a submit in flight is let go."""
-        if self.wish is not None:
-            self.let_go.set()
-        self.wish = self.wish or wish
-        self.at = self.at or time.monotonic()
-        self.wished.set()
-
-
-class Stopped(Exception):  # it ends a task of ours, and is never seen by a caller
-    """A flow was left because the caller asked to stop."""
+AsyncStop = Stop[asyncio.Event]
 
 
 class AsyncDriver:
@@ -138,39 +119,54 @@ class AsyncDriver:
         self._random = random_fraction
         self._resolve = resolve
         self._closed = False
-        self.doing: set[asyncio.Future[Any]] = set()
-        self.asides = AsyncAsides(hold)
+        self.flows = Flows(asyncio.Event)
+        self.asides = AsyncAsides(hold, self.flows)
 
     async def close(self) -> None:
-        """Let go of flows on the side, end what is in progress, and close the connections."""
-        await self.asides.close()
+        """Stop the flows, wait for those that hold what must not be lost, and close the connections."""
+        await self.flows_ended()
         self._closed = True
-        for task in self.doing:
-            task.cancel()
-        if self.doing:
-            await asyncio.wait(self.doing, timeout=END_S)
         for client in [*self._guarded.values(), *self._proxied.values(), *([self._http] if self._own else [])]:
             await client.aclose()
+
+    async def flows_ended(self) -> None:
+        """Stop the flows, and wait for those that hold what must not be lost; `flows.let_go` ends that at once."""
+        self.flows.leave()
+        while self.flows.busy:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.flows.changed.wait(), TICK_S)
 
     def watch(self, job_id: str, deadline_s: float) -> Watch:
         """The clock of a job that starts now."""
         now = time.monotonic()
         return Watch(job_id, deadline_s, now, now, datetime.now(UTC), self._random())
 
-    async def run(self, flow: Flow[T], notifier: Notifier) -> T:
+    async def run(
+        self, flow: Flow[T], notifier: Notifier, then: Callable[[T | None], Awaitable[None]] | None = None
+    ) -> T:
         """Carry out a flow and return its result.
+
+        Args:
+            flow: What to do.
+            notifier: Told of its events.
+            then: Called with the result, or None, when it has ended; the client is not closed before that is done.
 
         Raises:
             asyncio.CancelledError: The caller stopped it. What had been accepted was told by a `Submitted` event; the
                 error of a submit that could not be waited for is the cause.
+            AnykontextError: The client was closed meanwhile.
         """
-        stop = Stop()
-        try:
-            result = await _Run(self, notifier, stop).drive(flow)
-        except Stopped:
-            assert stop.wish is not None
-            raise interrupted(stop.wish, None, notifier.handle) from None
-        if stop.wish is not None:
+        stop, result = Stop(asyncio.Event), None
+        with self.flows.carried_out(stop):
+            try:
+                result = await _Run(self, notifier, stop).drive(flow)
+            except Stopped:
+                assert stop.wish is not None
+                raise stopped(stop.wish, notifier) from None
+            finally:
+                if then is not None:
+                    await then(result)
+        if stop.wish is not None and not isinstance(stop.wish, Closed):
             raise interrupted(stop.wish, result, notifier.handle)
         return result
 
@@ -256,7 +252,7 @@ class AsyncDriver:
                         break
             finally:
                 await response.aclose()
-            return collected.heard()
+            return self._network.told(collected.heard(), send.address.url)
         except Exception as error:  # noqa: BLE001 - whatever it is, the provider may hold the request: the flow decides
             return self._network.told(lost(error), send.address.url)
 
@@ -324,12 +320,15 @@ async def _beside(action: Callable[[], T]) -> T:
 class _Run:
     """One flow being carried out, with the places that it holds."""
 
-    def __init__(self, driver: AsyncDriver, notifier: Notifier, stop: Stop, tracing: Tracing | None = None) -> None:
+    def __init__(
+        self, driver: AsyncDriver, notifier: Notifier, stop: AsyncStop, tracing: Tracing | None = None
+    ) -> None:
         self.driver = driver
         self.notifier = notifier
         self.stop = stop
         self.used: dict[str, SecretStr] = {}  # the key that was last sent, by provider
         self.held: list[Asked] = []
+        self.above: tuple[Asked, ...] = ()  # what is held by the flow of which this one is a part
         self.asides: dict[Aside, asyncio.Task[Any]] = {}
         self.tracing = tracing or Tracing(driver.journal.tracer if driver.journal else None)
 
@@ -370,6 +369,8 @@ class _Run:
                 return await self._check(effect)
             case Renew():
                 return await self._renew(effect)
+            case Download(last_chance=True):
+                return await self._last_chance(effect)
         return await self._unless_stopped(effect)
 
     async def _keep(self, entry: Entry) -> Exception | None:
@@ -380,8 +381,9 @@ class _Run:
         written, there = journal.write(entry), asyncio.Event()
         loop = asyncio.get_running_loop()
         written.add_done_callback(lambda _: loop.call_soon_threadsafe(there.set))
-        while not written.done():
-            await self._interruptible(there.wait())
+        with self.stop.holding():
+            while not written.done():
+                await self._interruptible(there.wait())
         return journal.verdict(entry, written)
 
     async def _check(self, send: Send) -> Heard:
@@ -399,16 +401,14 @@ class _Run:
         return found
 
     async def _unless_stopped(self, effect: Effect) -> Any:
-        if self.stop.wished.is_set() and not (isinstance(effect, Download) and effect.last_chance):
+        if self.stop.wished.is_set():
             raise Stopped
         match effect:
             case Send():
                 late = Lost(Loss.AFTER_SENDING, f"no whole reply within {effect.within_s:.0f} s")
                 return await self._within(self.driver.repeated(effect, self.used), effect.within_s, late)
             case Download():
-                late_image = NotDownloaded(Fault.LOST, f"not fetched within {effect.within_s:.0f} s")
-                until = self.stop.let_go if effect.last_chance else self.stop.wished
-                return await self._within(self._fetch(effect), effect.within_s + 1.0, late_image, until)
+                return await self._within(self._fetch(effect), effect.within_s + 1.0, late_image(effect))
             case Await(asides, within_s):
                 return await self._await(asides, within_s)
             case Admit(within_s=within_s):
@@ -420,6 +420,16 @@ class _Run:
             case Renew():
                 return await self._within(_beside(lambda: renewed(effect, self.used)), effect.within_s, late=False)
         raise AssertionError(effect)
+
+    async def _last_chance(self, effect: Download) -> Fetched:
+        """Fetch what can never be fetched again, after a wish to stop, too: for the grace of a submit."""
+        with self.stop.holding():
+            fetched = await self._held(self._fetch(effect), effect.within_s + 1.0, lambda: self.stop.image_until)
+            if fetched is None and self.stop.wished.is_set():
+                raise Stopped
+            if isinstance(fetched, NotDownloaded) and self.stop.wished.is_set():
+                await self._wait(AGAIN_S, (), self.stop.let_go)
+            return late_image(effect) if fetched is None else fetched
 
     async def _fetch(self, effect: Download) -> Fetched:
         try:
@@ -461,43 +471,45 @@ class _Run:
 
     async def _submit(self, send: Send) -> Heard:
         """Send a submit, and wait for its reply even after a cancellation: for `grace_s`, or until it comes again."""
-        if self.stop.wished.is_set():
-            return Lost(Loss.INTERRUPTED, "stopped before it was sent")
-        sending = asyncio.ensure_future(self.driver.exchange(send, self.used))
-        until = time.monotonic() + send.within_s
-        while not sending.done():
-            if self.stop.at is not None:
-                until = min(until, self.stop.at + send.grace_s)
-            left_s = until - time.monotonic()
+        with self.stop.holding(send.grace_s):
+            if self.stop.wished.is_set():
+                return Lost(Loss.INTERRUPTED, "stopped before it was sent")
+            self.driver.gate.sent(send.provider, (*self.held, *self.above))
+            sending = self.driver.exchange(send, self.used)
+            heard = await self._held(sending, send.within_s, lambda: self.stop.submit_until)
+            if heard is not None:
+                return heard
+            why = "interrupted" if self.stop.wished.is_set() else f"no reply within {send.within_s:.0f} s"
+            return Lost(Loss.AFTER_SENDING, f"{why} while the submit was in flight")
+
+    async def _held(self, action: Coroutine[Any, Any, T], within_s: float, until: Callable[[], float]) -> T | None:
+        """Do something that must not be lost; None: it took too long, or was let go.
+
+        After a wish to stop it goes on, until that time at most.
+        """
+        doing, end = asyncio.ensure_future(action), time.monotonic() + within_s
+        while not doing.done():
+            left_s = min(end, until()) - time.monotonic()
             if left_s <= 0 or self.stop.let_go.is_set():
                 break
-            await self._wait(left_s, [sending], self.stop.let_go if self.stop.wished.is_set() else self.stop.wished)
-        await self._end(sending)
-        if sending.done() and not sending.cancelled():
-            return sending.result()
-        why = "interrupted" if self.stop.wished.is_set() else f"no reply within {send.within_s:.0f} s"
-        return Lost(Loss.AFTER_SENDING, f"{why} while the submit was in flight")
-
-    async def _within(
-        self, action: Coroutine[Any, Any, T], within_s: float, late: L, until: asyncio.Event | None = None
-    ) -> T | L:
-        """Do something that may be repeated freely, for at most `within_s` and until an event (a wish to stop)."""
-        until = until or self.stop.wished
-        doing, end = asyncio.ensure_future(action), time.monotonic() + within_s
-        self.driver.doing.add(doing)
-        doing.add_done_callback(self.driver.doing.discard)
-        while not doing.done() and not until.is_set() and time.monotonic() < end:
-            await self._wait(end - time.monotonic(), [doing], until)
+            await self._wait(left_s, [doing], self.stop.let_go if self.stop.wished.is_set() else self.stop.wished)
         await self._end(doing)
-        if until.is_set():
+        return doing.result() if doing.done() and not doing.cancelled() else None
+
+    async def _within(self, action: Coroutine[Any, Any, T], within_s: float, late: L) -> T | L:
+        """Do something that may be repeated freely, for at most `within_s` and until a wish to stop."""
+        doing, end = asyncio.ensure_future(action), time.monotonic() + within_s
+        while not doing.done() and not self.stop.wished.is_set() and time.monotonic() < end:
+            await self._wait(end - time.monotonic(), [doing], self.stop.wished)
+        await self._end(doing)
+        if self.stop.wished.is_set():
             raise Stopped
         return doing.result() if doing.done() and not doing.cancelled() else late
 
     def _detach(self, aside: Aside) -> None:
-        stop = Stop()
-        run = _Run(self.driver, Notifier(), stop, self.tracing.beside(1)[0])
+        trace = self.tracing.beside(1)[0]
         self.asides[aside] = self.driver.asides.begin(
-            aside, run.drive(aside.flow), lambda: stop.request(asyncio.CancelledError())
+            aside, lambda stop: _Run(self.driver, Notifier(), stop, trace).drive(aside.flow)
         )
 
     async def _await(self, asides: tuple[Aside, ...], within_s: float) -> tuple[int, Any] | None:
@@ -511,6 +523,8 @@ class _Run:
     async def _all(self, flows: tuple[Flow[Any], ...]) -> list[Any]:
         """Run flows side by side; none is left before all have ended (gather semantics)."""
         runs = [_Run(self.driver, self.notifier, self.stop, one) for one in self.tracing.beside(len(flows))]
+        for run in runs:
+            run.above = (*self.above, *self.held)
         tasks = [asyncio.ensure_future(one.drive(flow)) for one, flow in zip(runs, flows, strict=True)]
         while not all(task.done() for task in tasks):
             await self._interruptible(asyncio.wait(tasks))

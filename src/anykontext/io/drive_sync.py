@@ -58,6 +58,7 @@ from anykontext.io.exchange import (
     Collected,
     chunks_of,
     interrupted,
+    late_image,
     lost,
     renewed,
     request_of,
@@ -71,14 +72,15 @@ from anykontext.io.notify import Notifier
 from anykontext.io.prepare import fetch_source
 from anykontext.io.retry import Budgets, repeated
 from anykontext.io.spool import Spool
-from anykontext.io.threads import Box, Stop, Stopped, side_by_side
+from anykontext.io.stopping import AGAIN_S, TICK_S, Closed, Flows, Stop, Stopped, stopped
+from anykontext.io.threads import Box, side_by_side
 from anykontext.io.trace import Tracing
 from anykontext.model.errors import InvalidRequest
 
 T = TypeVar("T")
 L = TypeVar("L")
-TICK_S = 0.1  # how soon a thread that waits sees that the caller wants to stop
-END_S = 0.2  # for exchanges in progress when the client is closed
+END_S = 0.2  # for questions in progress when the client is closed; they are free, and can be asked again
+SyncStop = Stop[threading.Event]
 
 
 class SyncDriver:
@@ -122,11 +124,29 @@ class SyncDriver:
         self._random = random_fraction
         self._resolve = resolve
         self._closed = False
-        self.asides = Asides(hold)
+        self.flows = Flows(threading.Event)
+        self.asides = Asides(hold, self.flows)
 
     def close(self) -> None:
-        """Let go of flows on the side, and close the connections; exchanges that are about to end may do so."""
-        self.asides.close()
+        """Stop the flows, wait for those that hold what must not be lost, and close the connections.
+
+        A signal meanwhile, and `flows.let_go` in another thread, end the waiting at once.
+        """
+        self.flows.leave()
+        try:
+            self._wait_for_flows()
+        except BaseException:  # a signal handler raised
+            self.flows.let_go()
+            self._wait_for_flows()
+            raise
+        finally:
+            self._close_connections()
+
+    def _wait_for_flows(self) -> None:
+        while self.flows.busy:
+            self.flows.changed.wait(TICK_S)
+
+    def _close_connections(self) -> None:
         with self._idle:
             self._closed = True
             self._idle.wait_for(lambda: self._busy == 0, END_S)
@@ -150,8 +170,13 @@ class SyncDriver:
 
     def begin(self, flow: Flow[T], notifier: Notifier) -> "Running[T]":
         """Carry out a flow in a thread of its own, waited for or not."""
-        stop = Stop()
-        return Running(Box(lambda: _Run(self, notifier, stop).drive(flow)), stop, notifier)
+        stop = Stop(threading.Event)
+
+        def carry_out() -> T:
+            with self.flows.carried_out(stop):
+                return _Run(self, notifier, stop).drive(flow)
+
+        return Running(Box(carry_out), stop, notifier)
 
     def keep(self, entry: Entry) -> Exception | None:
         """Write an entry into the ledger; None when it is there, else what went wrong."""
@@ -259,23 +284,24 @@ class SyncDriver:
                 for chunk in response.iter_raw():
                     if not collected.add(chunk):
                         break
-            return collected.heard()
+            return self._network.told(collected.heard(), send.address.url)
         except Exception as error:  # noqa: BLE001 - whatever it is, the provider may hold the request: the flow decides
             return self._network.told(lost(error), send.address.url)
 
-    def repeated(self, send: Send, stop: Stop, used: dict[str, SecretStr] | None = None) -> Heard:
+    def repeated(self, send: Send, stop: SyncStop, used: dict[str, SecretStr] | None = None) -> Heard:
         """An exchange that costs nothing, made again when it is lost on the way; as long as `exchange` in all."""
         return repeated(
-            send, lambda one: self.exchange(one, used), self._budgets.of(send), self.jitter, lambda: stop.wished
+            send, lambda one: self.exchange(one, used), self._budgets.of(send), self.jitter, stop.wished.is_set
         )
 
-    def admit(self, what: Admit, stop: Stop) -> Asked:
+    def admit(self, what: Admit, stop: SyncStop) -> Asked:
         """Wait at the gate until it is decided, or the time is over, or the caller stops."""
         until, ready = time.monotonic() + what.within_s, threading.Event()
         self.gate.refresh()
         asked = self.gate.ask(what, ready.set)
-        while not asked.decided and time.monotonic() < until and not stop.wished:
+        while not asked.decided and time.monotonic() < until and not stop.wished.is_set():
             self.gate.refresh()
+            stop.heed()
             ready.wait(min(TICK_S, self.gate.look(asked), max(until - time.monotonic(), 0.0)))
         self.gate.end(asked)
         return asked
@@ -288,50 +314,70 @@ class SyncDriver:
 class Running(Generic[T]):
     """A flow that is being carried out in a thread of its own."""
 
-    def __init__(self, box: Box[T], stop: Stop, notifier: Notifier) -> None:
+    def __init__(self, box: Box[T], stop: SyncStop, notifier: Notifier) -> None:
         self.done = box.done
         self._box = box
         self._stop = stop
         self._notifier = notifier
 
     def wait(self, until: threading.Event | None = None) -> T:
-        """Wait for the end of the flow, or for an event; then the value is None. Signals as `SyncDriver.run` tells."""
-        until = until or self._box.done
-        while not (until.is_set() or self._box.done.is_set()):
+        """Wait for the end of the flow, or for an event; then the value is None. Signals as `SyncDriver.run` tells.
+
+        Raises:
+            AnykontextError: The client was closed meanwhile.
+        """
+        event, end = until or self._box.done, self._box.done
+        while not (event.is_set() or end.is_set()):
             try:
                 self._box.start()
-                until.wait(TICK_S)
+                event.wait(TICK_S)
             except BaseException as wish:  # only a signal handler raises here
-                let_go = self._stop.abandon
+                let_go = self._stop.let_go.is_set()
                 self._stop.request(wish)
-                until = self._box.done
+                event = end
                 if let_go or not self._box.started:
                     raise
-        if not self._box.done.is_set() and self._stop.wish is None:
+        if event is not end and event.is_set():
             return None  # type: ignore[return-value]  # the event came first
+        asked = self._stop.wish
         try:
             result: T = self._box.result()
         except Stopped:
-            assert self._stop.wish is not None
-            raise interrupted(self._stop.wish, None, self._notifier.handle) from None
-        if self._stop.wish is not None:
-            raise interrupted(self._stop.wish, result, self._notifier.handle)
+            assert asked is not None
+            raise stopped(asked, self._notifier) from None
+        if asked is not None and not isinstance(asked, Closed):
+            raise interrupted(asked, result, self._notifier.handle)
         return result
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it was asked to end, and had its time."""
+        return self._stop.is_late
+
+    def forsake(self) -> None:
+        """As `leave`, by a mark alone: for the garbage collector, which may come while this thread has any lock."""
+        self._stop.is_forsaken = True
 
     def leave(self) -> None:
         """Ask the flow to end at its next step; what runs at a provider runs on."""
-        self._stop.request(KeyboardInterrupt())
+        self._stop.leave()
+
+    def let_go(self) -> None:
+        """Ask it to end at once, and let go of a submit in flight."""
+        self._stop.leave()
+        self._stop.let_go.set()
 
 
 class _Run:
     """One flow being carried out, with the places that it holds."""
 
-    def __init__(self, driver: SyncDriver, notifier: Notifier, stop: Stop, tracing: Tracing | None = None) -> None:
+    def __init__(self, driver: SyncDriver, notifier: Notifier, stop: SyncStop, tracing: Tracing | None = None) -> None:
         self.driver = driver
         self.notifier = notifier
         self.stop = stop
         self.used: dict[str, SecretStr] = {}  # the key that was last sent, by provider
         self.held: list[Asked] = []
+        self.above: tuple[Asked, ...] = ()  # what is held by the flow of which this one is a part
         self.asides: dict[Aside, Box[Any]] = {}
         self.tracing = tracing or Tracing(driver.journal.tracer if driver.journal else None)
 
@@ -339,6 +385,7 @@ class _Run:
         try:
             effect = next(flow)
             while True:
+                self.stop.heed()
                 value = self._perform(effect)
                 told = Told(value, time.monotonic(), datetime.now(UTC), self.driver.jitter())
                 self.tracing.note(effect, told)
@@ -353,7 +400,7 @@ class _Run:
     def _perform(self, effect: Effect) -> Any:
         match effect:
             case Persist(entry):
-                return self.driver.keep(entry)
+                return self._keep(entry)
             case Emit(event):
                 return self.notifier.event(event)
             case Release(candidate):
@@ -361,7 +408,7 @@ class _Run:
             case Observed():
                 return self.driver.gate.observe(effect)
             case Sleep(seconds):
-                return self.stop.pause(seconds)
+                return self._pause(seconds)
             case Send(call=call) if call.purpose is Purpose.SUBMIT:
                 return self._submit(effect)
             case All(flows):
@@ -372,7 +419,16 @@ class _Run:
                 return self._check(effect)
             case Renew():
                 return self._renew(effect)
+            case Download(last_chance=True):
+                return self._last_chance(effect)
         return self._unless_stopped(effect)
+
+    def _keep(self, entry: Entry) -> Exception | None:
+        with self.stop.holding():
+            return self.driver.keep(entry)
+
+    def _pause(self, seconds: float) -> None:
+        self.stop.wished.wait(seconds)
 
     def _check(self, send: Send) -> Heard:
         try:
@@ -389,7 +445,7 @@ class _Run:
         return found
 
     def _unless_stopped(self, effect: Effect) -> Any:
-        if self.stop.wished and not (isinstance(effect, Download) and effect.last_chance):
+        if self.stop.wished.is_set():
             raise Stopped
         match effect:
             case Send():
@@ -398,11 +454,7 @@ class _Run:
                     lambda: self.driver.repeated(effect, self.stop, self.used), effect.within_s, late
                 )
             case Download():
-                late_image = NotDownloaded(Fault.LOST, f"not fetched within {effect.within_s:.0f} s")
-                heeds_stop = not effect.last_chance
-                return self._in_thread(
-                    lambda: self._fetch(effect), effect.within_s + 1.0, late_image, heeds_stop=heeds_stop
-                )
+                return self._in_thread(lambda: self._fetch(effect), effect.within_s + 1.0, late_image(effect))
             case Await(asides, within_s):
                 return self._await(asides, within_s)
             case Admit():
@@ -413,6 +465,26 @@ class _Run:
             case Renew():
                 return self._in_thread(lambda: renewed(effect, self.used), effect.within_s, late=False)
         raise AssertionError(effect)
+
+    def _last_chance(self, effect: Download) -> Fetched:
+        """Fetch what can never be fetched again, after a wish to stop, too: for the grace of a submit."""
+        with self.stop.holding():
+            self._unless_let_go()
+            box = Box(lambda: self._fetch(effect)).start()
+            until = time.monotonic() + effect.within_s + 1.0
+            while not box.done.is_set():
+                self._unless_let_go()
+                if time.monotonic() >= until:
+                    return late_image(effect)
+                box.done.wait(TICK_S)
+            fetched = box.result()
+            if isinstance(fetched, NotDownloaded) and self.stop.wished.is_set():
+                self.stop.let_go.wait(AGAIN_S)
+            return fetched
+
+    def _unless_let_go(self) -> None:
+        if self.stop.let_go.is_set() or time.monotonic() >= self.stop.image_until:
+            raise Stopped
 
     def _fetch(self, effect: Download) -> Fetched:
         try:
@@ -426,7 +498,7 @@ class _Run:
         asked = self.driver.admit(what, self.stop)
         if asked.admitted:
             self.held.append(asked)
-        elif self.stop.wished:
+        elif self.stop.wished.is_set():
             raise Stopped
         return asked.refused
 
@@ -437,20 +509,21 @@ class _Run:
 
     def _submit(self, send: Send) -> Heard:
         """Send a submit, and wait for its reply even after Ctrl-C: for `grace_s`, or until Ctrl-C comes again."""
-        if self.stop.wished:
-            return Lost(Loss.INTERRUPTED, "stopped before it was sent")
-        box = Box(lambda: self.driver.exchange(send, self.used)).start()
-        until = time.monotonic() + send.within_s
-        while not box.done.is_set():
-            if self.stop.at is not None:
-                until = min(until, self.stop.at + send.grace_s)
-            if time.monotonic() >= until or self.stop.abandon:
-                why = "interrupted" if self.stop.wished else f"no reply within {send.within_s:.0f} s"
-                return Lost(Loss.AFTER_SENDING, f"{why} while the submit was in flight")
-            box.done.wait(TICK_S)
-        return box.result()
+        with self.stop.holding(send.grace_s):
+            if self.stop.wished.is_set():
+                return Lost(Loss.INTERRUPTED, "stopped before it was sent")
+            self.driver.gate.sent(send.provider, (*self.held, *self.above))
+            box = Box(lambda: self.driver.exchange(send, self.used)).start()
+            until = time.monotonic() + send.within_s
+            while not box.done.is_set():
+                if time.monotonic() >= min(until, self.stop.submit_until) or self.stop.let_go.is_set():
+                    wished = self.stop.wished.is_set()
+                    why = "interrupted" if wished else f"no reply within {send.within_s:.0f} s"
+                    return Lost(Loss.AFTER_SENDING, f"{why} while the submit was in flight")
+                box.done.wait(TICK_S)
+            return box.result()
 
-    def _in_thread(self, action: Callable[[], T], within_s: float, late: L, *, heeds_stop: bool = True) -> T | L:
+    def _in_thread(self, action: Callable[[], T], within_s: float, late: L) -> T | L:
         """Do something that may be repeated freely, for at most `within_s`."""
         box = Box(action).start()
         until = time.monotonic() + within_s
@@ -458,7 +531,7 @@ class _Run:
             if time.monotonic() >= until:
                 return late
             box.done.wait(min(TICK_S, max(until - time.monotonic(), 0.0)))
-            if self.stop.abandon or (self.stop.wished and heeds_stop):
+            if self.stop.wished.is_set():
                 raise Stopped
         return box.result()
 
@@ -469,12 +542,14 @@ class _Run:
         )
 
     def _await(self, asides: tuple[Aside, ...], within_s: float) -> tuple[int, Any] | None:
-        found = first_ended([self.asides[one] for one in asides], within_s, lambda: self.stop.wished)
-        if found is None and self.stop.wished:
+        found = first_ended([self.asides[one] for one in asides], within_s, self.stop.wished.is_set)
+        if found is None and self.stop.wished.is_set():
             raise Stopped
         return found
 
     def _all(self, flows: tuple[Flow[Any], ...]) -> list[Any]:
         """Run flows side by side; none is left before all have ended (gather semantics)."""
         runs = [_Run(self.driver, self.notifier, self.stop, one) for one in self.tracing.beside(len(flows))]
+        for run in runs:
+            run.above = (*self.above, *self.held)
         return side_by_side([partial(run.drive, flow) for run, flow in zip(runs, flows, strict=True)])

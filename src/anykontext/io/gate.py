@@ -2,7 +2,8 @@
 
 The state is small, in memory, and the client's own: clients that are made apart count apart, its views count together.
 Decisions are those of `routing.breaker` and `routing.rates`. Nothing here waits: a driver asks, and looks again until
-it is decided. Who came first is served first, except by a model whose own places are all taken.
+it is decided. Who came first is served first, except by a model whose own places are all taken. A place is held for as
+long as a task is followed: one that is left while it may still run at its provider is not counted any more.
 """
 
 import logging

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from anykontext.model.events import Adjusted, Drift, Event, FailingOver, Finished, Retrying, Submitted
+from anykontext.model.events import Adjusted, Drift, Event, FailingOver, Finished, Retrying, Submitted, Submitting
 from anykontext.model.job import JobHandle
 
 logger = logging.getLogger("anykontext")
@@ -25,11 +25,25 @@ class Notifier:
     def __init__(self, on_event: OnEvent | None = None) -> None:
         self._on_event = on_event
         self.handle: JobHandle | None = None
+        self.job_id: str | None = None
+        self.provider: str | None = None
+        self.model: str | None = None
+        self._submitted = self._at_risk = False
+
+    def take_up(self, handle: JobHandle | None) -> None:
+        """A job is followed that was accepted before."""
+        if handle is not None:
+            self.handle, self.job_id, self.provider, self.model = handle, handle.job_id, handle.provider, handle.model
+            self._at_risk = True
+
+    @property
+    def maybe_charged(self) -> bool:
+        """Whether money may have been spent, by what was told so far."""
+        return self._submitted or self._at_risk
 
     def event(self, event: Event) -> None:
-        """Log and pass on one event, and remember the handle that it tells of."""
-        if isinstance(event, Submitted):
-            self.handle = event.handle
+        """Log and pass on one event, and remember what it tells of the job."""
+        self._remember(event)
         level = _LEVELS.get(type(event), logging.DEBUG)
         if isinstance(event, Adjusted) and event.adjustment.more_permissive:
             level = logging.WARNING
@@ -41,6 +55,17 @@ class Notifier:
             self._on_event(event)
         except Exception:
             logger.exception("on_event raised on %s; the job goes on", type(event).__name__)
+
+    def _remember(self, event: Event) -> None:
+        self.job_id = event.job_id
+        self.provider, self.model = event.provider or self.provider, event.model or self.model
+        match event:
+            case Submitting():
+                self._submitted = True
+            case Submitted(handle=handle):
+                self.handle = handle
+            case FailingOver(maybe_charged=maybe_charged):
+                self._submitted, self._at_risk = False, self._at_risk or maybe_charged
 
 
 def _who(event: Event) -> tuple[str | None, str | None, str]:

@@ -1,43 +1,12 @@
-"""Threads of the sync driver: one with a result, a crew for several flows, and the caller's wish to stop."""
+"""Threads of the sync driver: one with a result, and a crew for several flows."""
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from typing import Generic, Self, TypeVar
 
 T = TypeVar("T")
 CREW = 32  # threads at most, for the tasks of one job
-
-
-class Stop:
-    """The caller's wish to stop, seen by every thread of a job."""
-
-    def __init__(self) -> None:
-        self.wish: BaseException | None = None
-        self.at: float | None = None
-        self.abandon = False
-        self._wished = threading.Event()
-
-    def request(self, wish: BaseException) -> None:
-        """Ask to stop; asked twice, a submit in flight is let go."""
-        self.abandon = self.wish is not None
-        self.wish = self.wish or wish
-        self.at = self.at or time.monotonic()
-        self._wished.set()
-
-    @property
-    def wished(self) -> bool:
-        """Whether the caller asked to stop."""
-        return self._wished.is_set()
-
-    def pause(self, seconds: float) -> None:
-        """Wait, at most until the caller asks to stop."""
-        self._wished.wait(seconds)
-
-
-class Stopped(Exception):  # it ends a thread of ours, and is never seen by a caller
-    """A flow was left because the caller asked to stop."""
 
 
 class Box(Generic[T]):

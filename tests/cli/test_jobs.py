@@ -423,6 +423,7 @@ class TestCollect:
         (work / "anykontext.toml").write_text("[providers.fal]\n" + f"api_key = {sections['api_key']!r}\n")
         ended = cli("jobs", "collect", "--json")
         assert (ended.code, ended.json[0]["error"]["class"]) == (3, "UnknownProvider")
+        assert ended.json[0]["maybe_charged"] is True  # it was accepted, whoever cannot be asked now
         assert ended.json[0]["state"] == "running"
 
 

@@ -7,6 +7,7 @@ import inspect
 import itertools
 import threading
 import time
+import tomllib
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 
 import anykontext as ak
 from anykontext.client.many import places
-from anykontext.sandbox import Emulator
+from anykontext.sandbox import Emulator, Sandbox
 
 from .conftest import KINDS, Twin, configured, picture
 from .test_life import within
@@ -459,3 +460,18 @@ def test_an_iterable_that_is_cancelled_by_itself_does_not_look_complete(bfl: Emu
 
     with Twin("AsyncClient", configured(bfl)) as twin, pytest.raises(asyncio.CancelledError):
         taken(twin, asked())
+
+
+def test_a_budget_that_ends_a_job_midway_names_the_job_whose_money_is_at_risk() -> None:
+    settings = {"candidates": ["bfl", "fal"], "strategy": "ordered", "on_maybe_charged": "continue"}
+    with Sandbox(providers=["bfl", "fal"], seconds=0.0, faults=["bfl:submit-lost"]) as sandbox:
+        providers = tomllib.loads(sandbox.config_toml())["providers"]
+        with ak.Client(
+            ak.Config(providers=providers, routes={"default": settings}, budget={"daily_usd": "0.05"})
+        ) as client:
+            (outcome,) = client.run_many([ak.ImageRequest("a cat")])
+            (job,) = client.jobs()
+
+    assert isinstance(outcome.error, ak.BudgetExceeded)
+    assert (job.job_id, True) == (outcome.job_id, outcome.error.maybe_charged)
+    assert "fal/flux-kontext-pro: it was not sent" in str(outcome.error)

@@ -81,7 +81,7 @@ def _outcome(index: int, request: Any, end: ImageResult | AnykontextError) -> Ou
     asked = request if isinstance(request, ImageRequest) else None
     if isinstance(end, ImageResult):
         return Outcome(index, asked, end, None, end.job_id)
-    return Outcome(index, asked, None, end, end.job_id if isinstance(end, ProviderError) else None)
+    return Outcome(index, asked, None, end, end.job_id)
 
 
 def _warn(count: int) -> None:

@@ -24,25 +24,26 @@ class OverBudget(BudgetExceeded):
         left: What may still be spent under it; never below zero.
     """
 
-    def __init__(self, cap: "Cap", left: Decimal, asked: Decimal | None) -> None:
+    def __init__(self, cap: "Cap", left: Decimal, asked: Decimal | None, *, provider: str, model: str) -> None:
+        not_sent = f"{provider}/{model}: it was not sent:"
         self.cap = cap
         self.left = max(left, Decimal(0))
         if cap.at_risk_only:
             what = "an unknown amount" if asked is None else f"{cap.limit - left:f} USD"
             super().__init__(
-                f"{what} would be at risk on attempts that were left, and at most {cap.limit:f} USD may be "
-                "(max_at_risk_usd); settle what is at risk with `anykontext jobs resolve`, or raise the limit"
+                f"{not_sent} {what} would be at risk on attempts that were left, and at most {cap.limit:f} USD "
+                "may be (max_at_risk_usd); settle what is at risk with `anykontext jobs resolve`, or raise the limit"
             )
             return
         of = of_budget(cap, self.left)
         if asked is None:
             super().__init__(
-                f"it was not sent: the price is unknown, so that no budget can hold it, and {of}; give the provider a "
-                'price, as in [providers.NAME.prices] "MODEL" = "0.04"'
+                f"{not_sent} the price is unknown, so that no budget can hold it, and {of}; give it one, "
+                f'as in [providers.{provider}.prices] "{model}" = "0.04"'
             )
             return
         super().__init__(
-            f"it was not sent: {asked:f} USD more would be spent, and {of} (money at risk counts); wait until then, "
+            f"{not_sent} {asked:f} USD more would be spent, and {of} (money at risk counts); wait until then, "
             "raise the budget, or settle what is at risk with `anykontext jobs resolve`"
         )
 

@@ -81,7 +81,7 @@ def intents(tx: Tx, job_id: str, attempt: int, sends: Sequence[NewSend], *, owne
     budgeted = any(not cap.at_risk_only for cap in caps)
     prices = [_reserved(tx, one) if budgeted else one.price for one in sends]
     for cap in (current(one, tx.now) for one in caps):
-        _check(tx, cap, (job_id, attempt), prices)
+        _check(tx, cap, (job_id, attempt), sends, prices)
     for one, last, price in zip(sends, before, prices, strict=True):
         send = 0 if last is None else last["send"] + 1
         names = (job_id, attempt, one.part, send, one.provider, one.model)
@@ -98,7 +98,9 @@ def _reserved(tx: Tx, one: NewSend) -> Decimal | None:
     return one.price if last is None or last["cost"] is None else max(one.price, Decimal(last["cost"]))
 
 
-def _check(tx: Tx, cap: Cap, going_on: tuple[str, int], prices: Sequence[Decimal | None]) -> None:
+def _check(
+    tx: Tx, cap: Cap, going_on: tuple[str, int], sends: Sequence[NewSend], prices: Sequence[Decimal | None]
+) -> None:
     count = counted(tx.db, tx.now, cap, going_on)
     # What is about to be sent is waited for, so that it is not at risk in the sense of such a cap.
     asked: Decimal | None = None if count is None else Decimal(0)
@@ -107,7 +109,7 @@ def _check(tx: Tx, cap: Cap, going_on: tuple[str, int], prices: Sequence[Decimal
         asked = None if asked is None or price is None else EXACT.add(asked, price)
     left = EXACT.subtract(cap.limit, count or Decimal(0))
     if asked is None or asked > left:
-        raise OverBudget(cap, left, asked)
+        raise OverBudget(cap, left, asked, provider=sends[0].provider, model=sends[0].model)
 
 
 def take_over(tx: Tx, job_id: str, owner: str, lease_s: float) -> JobRecord | None:

@@ -184,7 +184,7 @@ class Collected:
             "id": self.job_id,
             "state": self.state.value,
             "images": list(self.paths),
-            "maybe_charged": bool(getattr(error, "maybe_charged", True)),
+            "maybe_charged": error.maybe_charged if isinstance(error, ProviderError) else True,  # it was accepted once
             "error": told if error else None,
         }
 
